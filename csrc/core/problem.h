@@ -1,0 +1,64 @@
+// A pooling problem as plain data: element type, sizes, three window axes and the memory layout. 1-D and 2-D problems are
+// 3-D ones with unit leading axes. Kernels and drivers see this and raw pointers, never a tensor.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+
+#include "core/window.h"
+
+namespace torch_pooling {
+
+enum class DType { Float32, Float64, BFloat16, Float16, Int8, UInt8, Int16, Int32, Int64 };
+constexpr int dtype_count = 9;
+
+// Storage of a saved position inside the window: the smallest type that holds it.
+enum class OffsetType { UInt8, UInt16, Int32, Int64 };
+constexpr int64_t offset_limit(OffsetType type) {  // number of window elements it can number
+  switch (type) {
+    case OffsetType::UInt8: return int64_t{1} << 8;
+    case OffsetType::UInt16: return int64_t{1} << 16;
+    case OffsetType::Int32: return int64_t{1} << 31;
+    case OffsetType::Int64: return INT64_MAX;
+  }
+  return 0;
+}
+
+enum class Layout { ChannelsFirst, ChannelsLast };
+
+struct Problem {
+  DType dtype = DType::Float32;
+  Layout layout = Layout::ChannelsFirst;
+  int64_t batch = 1;     // N
+  int64_t channels = 1;  // C
+  Axis axes[3];          // depth, height, width
+
+  // Averages divide a window's sum by its counted taps, or by the override.
+  bool average = false;
+  bool count_padding = true;
+  int64_t divisor_override = 0;  // 0: none
+
+  bool uniform_divisor() const {
+    return divisor_override != 0
+           || (axes[0].counts_uniform(count_padding) && axes[1].counts_uniform(count_padding)
+               && axes[2].counts_uniform(count_padding));
+  }
+  int64_t counted_taps(int axis, int64_t o) const { return axes[axis].counted_taps(o, count_padding); }
+
+  int64_t window_elements() const { return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps(); }
+  int64_t input_elements() const { return batch * channels * axes[0].input * axes[1].input * axes[2].input; }
+  int64_t output_elements() const { return batch * channels * axes[0].output * axes[1].output * axes[2].output; }
+
+  // Inner axes that one window reads whole are one long axis: taps keep their numbers, since a whole axis has no clipping.
+  void fold_whole_axes() {
+    while (axes[2].is_whole() && axes[1].is_whole() && axes[1].input > 0) {
+      const int64_t length = axes[1].input * axes[2].input;
+      axes[2] = Axis::sliding(length, length, length, 0, 0, 1, false);
+      axes[1] = axes[0];
+      axes[0] = Axis{};
+      if (axes[1].is_identity() && axes[1].input == 1) break;
+    }
+  }
+};
+
+}  // namespace torch_pooling

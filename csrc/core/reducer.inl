@@ -1,0 +1,68 @@
+// Reducers: init / step, and for maxima beats. The NaN rule, the tie rule and the meaning of a key live here and nowhere
+// else. Every function is written once for scalars and for compiler vectors alike: `select(mask, a, b)` picks lane by lane.
+// No namespace and no include of its own: each instruction set of csrc/cpu includes it inside its namespace and target
+// region, so that no vector code is shared between them; everybody else includes core/reducer.h.
+// To add a reducer: one struct here, one line in the kernel table.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class Mask, class V>
+TP_HOST_DEVICE inline V select(Mask mask, V a, V b) {
+  return mask ? a : b;
+}
+
+struct Sum {
+  static constexpr bool is_max = false;
+  template <class Lane>
+  TP_HOST_DEVICE static constexpr Lane init() {
+    return Lane(0);
+  }
+  template <class V>
+  TP_HOST_DEVICE static V step(V total, V x) {
+    return total + x;
+  }
+};
+
+// Maximum of floating point or integer lanes. A NaN wins over everything, the last NaN over earlier ones, and of equal
+// values the first wins: torch's `(x > best) || isnan(x)`, taps taken in scan order.
+struct Max {
+  static constexpr bool is_max = true;
+  template <class Lane>
+  TP_HOST_DEVICE static constexpr Lane init() {
+    if constexpr (std::is_floating_point_v<Lane>) {
+      return -std::numeric_limits<Lane>::infinity();
+    } else {
+      return std::numeric_limits<Lane>::lowest();
+    }
+  }
+  template <class V>
+  TP_HOST_DEVICE static auto beats(V x, V best) {
+    return (x > best) | (x != x);
+  }
+  template <class V>
+  TP_HOST_DEVICE static V step(V best, V x) {  // values only: the order of taps does not matter
+    const V larger = select(best > x, best, x);  // x when x is a NaN
+    return select(best != best, best, larger);
+  }
+};
+
+// Maximum of 16-bit floats compared as integers. Key of the bits b: b for positive numbers, b with its magnitude bits
+// flipped for negative ones, and 0x7fff for every NaN: integer order is float order, with -0 (key -1) just below +0.
+struct MaxKey {
+  static constexpr bool is_max = true;
+  static constexpr int16_t nan_key = 0x7fff;
+  static constexpr int16_t minus_zero_key = -1;
+  template <class Lane>
+  TP_HOST_DEVICE static constexpr Lane init() {
+    return std::numeric_limits<Lane>::lowest();
+  }
+  template <class V>
+  TP_HOST_DEVICE static auto beats(V x, V best) {  // -0 and +0 are equal, and the last NaN wins
+    const V zero = x - x;
+    const V level = select(best == zero + minus_zero_key, zero, best);
+    return (x > level) | (x == zero + nan_key);
+  }
+  template <class V>
+  TP_HOST_DEVICE static V step(V best, V x) {
+    return select(best > x, best, x);
+  }
+};

@@ -1,0 +1,137 @@
+// The contract between drivers and kernels on the CPU: what one call of a kernel does, on raw pointers. A kernel reduces
+// blocks it is handed along one axis; it knows no padding, stride or layout. `Element` counts are in elements of the
+// buffer they speak of. Buffers of lanes are scratch memory with slack: kernels may read and write up to `slack_bytes`
+// beyond the last element of such a buffer, and of a source where `can_overread` is set.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+
+#include "core/problem.h"
+
+namespace torch_pooling::cpu {
+
+constexpr int64_t slack_bytes = 512;
+
+// One entry of a list of windows along an axis. The same window serves `repeat` consecutive outputs.
+struct Window {
+  int64_t start = 0;   // position of the first tap, from the source block's origin
+  int64_t step = 1;    // between taps, in positions
+  int64_t taps = 0;    // 0: nothing to reduce, the result is the reducer's identity
+  int64_t tap = 0;     // number of the first tap inside the unclipped window
+  int64_t repeat = 1;
+};
+
+struct Loop {
+  int64_t count = 1, source = 0, target = 0;  // strides of source and target
+};
+
+// target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
+struct WindowsArgs {
+  const void* source;
+  const void* source_code;  // code lanes beside a source of lanes, or null
+  void* target;             // lanes
+  void* target_code;        // lanes of taps, or null
+  Loop loops[3];
+  int64_t source_pixel, target_pixel;  // strides of a position along the axis
+  int64_t inner;                       // contiguous elements below the axis
+  const Window* windows;
+  int64_t window_count;
+  int64_t code_scale;  // a tap adds (tap * code_scale) to its source code
+  bool can_overread;
+};
+
+// target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
+struct CombArgs {
+  const void* source;
+  void* target;
+  void* target_code;
+  Loop loops[3];
+  int64_t outputs, advance, step, taps;
+};
+
+// Sums spread over s inputs each: target[l, q * s + r] = sum over m of source[l, q - m], m < ceil((taps - r) / s).
+struct SpreadArgs {
+  const void* source;
+  void* target;
+  Loop loops[3];
+  int64_t count;  // of q
+  int64_t taps, stride;
+};
+
+// Converts `count` contiguous elements between storage and lanes for each l, dividing by divisors[i] or by `divisor`.
+struct ConvertArgs {
+  const void* source;
+  void* target;
+  Loop loops[3];
+  int64_t count;
+  const void* divisors;  // lanes [count] of the loop's target or source position `divisor_strides`, or null
+  int64_t divisor_strides[3];
+  double divisor;  // 1: none
+};
+
+// Max backward, one row of grad_input. Rows are those of grad_output that cover it, with the code of their first tap there.
+struct PullRow {
+  const void* grad;  // lanes
+  const void* code;  // code lanes
+  int64_t base;
+};
+struct PullLanesArgs {  // lanes along the row: target[q * stride + r] for q in [0, count), r in [0, stride)
+  const PullRow* rows;
+  int64_t row_count;
+  int64_t count, taps, stride;
+  void* target;
+  void* scratch;  // lanes [count + slack] for strides above 2
+};
+struct PullEntry {
+  int64_t output;  // position along the row of grad_output
+  int64_t tap;
+};
+struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathers entries [index[i], index[i + 1])
+  const PullRow* rows;
+  int64_t row_count;
+  const PullEntry* entries;
+  const int64_t* index;
+  int64_t positions;
+  int64_t channels;
+  void* target;
+};
+
+using WindowsFn = void (*)(const WindowsArgs&);
+using CombFn = void (*)(const CombArgs&);
+using SpreadFn = void (*)(const SpreadArgs&);
+using ConvertFn = void (*)(const ConvertArgs&);
+
+// The kernels of one reducer for one storage type. `first` reads storage, `next` reads lanes.
+struct ReduceKernels {
+  int lane_bytes = 0;  // 0: this type is not supported
+  bool lanes_are_storage = false;
+  WindowsFn first = nullptr, next = nullptr;
+  CombFn comb = nullptr;
+  SpreadFn spread = nullptr;
+  void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity
+  ConvertFn load = nullptr;                            // storage to lanes
+  ConvertFn finish = nullptr;                          // lanes to storage
+};
+struct PullKernels {
+  int lane_bytes = 0;
+  void (*lanes)(const PullLanesArgs&) = nullptr;
+  void (*pixels)(const PullPixelsArgs&) = nullptr;
+};
+// Between code lanes of 2, 4 or 8 bytes and the stored offset types.
+struct CodeKernels {
+  ConvertFn store[4] = {};  // lanes to OffsetType
+  ConvertFn load[4] = {};   // OffsetType to lanes
+};
+
+struct KernelTable {
+  const char* name;
+  int vector_bytes;
+  ReduceKernels sum[dtype_count], wide_sum[dtype_count];  // wide: 64-bit lanes, for long windows
+  ReduceKernels max[dtype_count];
+  ReduceKernels coded_max[dtype_count], wide_coded_max[dtype_count];
+  PullKernels pull_float, pull_double;
+  CodeKernels codes2, codes4, codes8;
+};
+
+}  // namespace torch_pooling::cpu

@@ -1,0 +1,67 @@
+// Storage to lanes and back, with the division of averages; offsets to code lanes and back. Included inside a target
+// region. Divisors are lanes: small counts, exact in every lane type. A power of two becomes an exact multiplication.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class Lane, int W>
+TP_INLINE Vec<Lane, W> divide(Vec<Lane, W> v, const Lane* divisors, Lane divisor, bool multiply) {
+  if (divisors != nullptr) return v / load_as<Vec<Lane, W>>(divisors);
+  if (multiply) return v * broadcast<Lane, W>(divisor);
+  return v / broadcast<Lane, W>(divisor);
+}
+
+struct DivisorPlan {
+  bool needed, multiply;
+  double value;  // the divisor, or its exact reciprocal
+};
+template <class Lane>
+DivisorPlan plan_divisor(const ConvertArgs& a) {
+  if (a.divisors == nullptr && a.divisor == 1) return {false, false, 1};
+  int exponent = 0;
+  const bool power = std::is_floating_point_v<Lane> && std::abs(std::frexp(a.divisor, &exponent)) == 0.5;
+  return {true, a.divisors == nullptr && power, power ? 1 / a.divisor : a.divisor};
+}
+
+template <bool Keyed, class T, class Lane>
+void load_kernel(const ConvertArgs& a) {
+  const DivisorPlan plan = plan_divisor<Lane>(a);
+  for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
+    const T* s = static_cast<const T*>(a.source) + source;
+    Lane* t = static_cast<Lane*>(a.target) + target;
+    const Lane* d = a.divisors == nullptr ? nullptr : static_cast<const Lane*>(a.divisors) + at;
+    for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
+      constexpr int W = decltype(width)::value;
+      auto v = load_lanes<Keyed, T, Lane, W>(s + i);
+      if (plan.needed) v = divide<Lane, W>(v, d == nullptr ? nullptr : d + i, static_cast<Lane>(plan.value), plan.multiply);
+      store_as(t + i, v);
+    });
+  });
+}
+
+template <bool Keyed, class T, class Lane>
+void finish_kernel(const ConvertArgs& a) {
+  const DivisorPlan plan = plan_divisor<Lane>(a);
+  for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
+    const Lane* s = static_cast<const Lane*>(a.source) + source;
+    T* t = static_cast<T*>(a.target) + target;
+    const Lane* d = a.divisors == nullptr ? nullptr : static_cast<const Lane*>(a.divisors) + at;
+    for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
+      constexpr int W = decltype(width)::value;
+      auto v = load_as<Vec<Lane, W>>(s + i);
+      if (plan.needed) v = divide<Lane, W>(v, d == nullptr ? nullptr : d + i, static_cast<Lane>(plan.value), plan.multiply);
+      store_lanes<Keyed, T, Lane, W>(t + i, v);
+    });
+  });
+}
+
+template <class From, class To>
+void code_kernel(const ConvertArgs& a) {
+  using Lane = std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;
+  for_loops(a.loops, [&](int64_t source, int64_t target) {
+    const From* s = static_cast<const From*>(a.source) + source;
+    To* t = static_cast<To*>(a.target) + target;
+    for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
+      constexpr int W = decltype(width)::value;
+      store_as(t + i, convert<To, W>(load_as<Vec<From, W>>(s + i)));
+    });
+  });
+}

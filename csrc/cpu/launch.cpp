@@ -1,0 +1,108 @@
+// See launch.h. The one file of csrc/cpu that knows torch's thread pool: kernels and drivers only see ranges of tiles.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/launch.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "cpu/gather.h"
+#include "cpu/isa.h"
+#include "cpu/max_backward.h"
+#include "cpu/reduction.h"
+
+namespace torch_pooling::cpu {
+namespace {
+
+constexpr int64_t parallel_elements = 16384;  // below this a second thread costs more than it brings
+constexpr int64_t wide_sum_elements = 1024;   // longer windows are summed in 64-bit lanes
+
+// body(begin, end) over [0, count), `work` elements in all.
+template <class Body>
+void split(int64_t count, int64_t work, const Body& body) {
+  if (count <= 0) return;
+  const int64_t grain = std::max<int64_t>(1, count * parallel_elements / std::max<int64_t>(1, work));
+  if (grain >= count) return body(int64_t{0}, count);
+  at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { body(begin, end); });
+}
+
+template <class Driver>
+void run(const Driver& driver) {
+  split(driver.tiles(), driver.work(), [&](int64_t begin, int64_t end) { driver.run(begin, end); });
+}
+
+const CodeKernels& code_kernels(int lane_bytes) {
+  const KernelTable& table = kernels();
+  return lane_bytes == 2 ? table.codes2 : lane_bytes == 4 ? table.codes4 : table.codes8;
+}
+
+const ReduceKernels& sum_kernels(const Problem& problem) {
+  const int type = static_cast<int>(problem.dtype);
+  return problem.window_elements() > wide_sum_elements ? kernels().wide_sum[type] : kernels().sum[type];
+}
+
+}  // namespace
+
+void avg_pool(Problem problem, const void* input, void* output) {
+  problem.average = true;
+  problem.fold_whole_axes();
+  run(Reduction(problem, sum_kernels(problem), nullptr, element_bytes(problem.dtype), {input, output}, false));
+}
+
+void avg_pool_backward(Problem problem, const void* grad_output, void* grad_input) {
+  problem.average = true;
+  problem.fold_whole_axes();
+  const ReduceKernels& sums = kernels().sum[static_cast<int>(problem.dtype)];
+  run(Reduction(problem, sums, nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
+}
+
+void max_pool(Problem problem, const void* input, void* output, void* offsets, OffsetType type) {
+  problem.fold_whole_axes();
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(problem.dtype);
+  const ReduceKernels* maxima = &table.max[dtype];
+  const CodeKernels* codes = nullptr;
+  if (offsets != nullptr) {
+    maxima = &table.coded_max[dtype];
+    const int64_t limit = maxima->lane_bytes == 2 ? INT16_MAX : maxima->lane_bytes == 4 ? INT32_MAX : INT64_MAX;
+    if (problem.window_elements() > limit) maxima = &table.wide_coded_max[dtype];
+    codes = &code_kernels(maxima->lane_bytes);
+  }
+  run(Reduction(problem, *maxima, codes, element_bytes(problem.dtype), {input, output, offsets, type}, false));
+}
+
+void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, void* grad_input) {
+  problem.fold_whole_axes();
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(problem.dtype);
+  const ReduceKernels& lanes = problem.window_elements() > INT32_MAX ? table.wide_sum[dtype] : table.sum[dtype];
+  const PullKernels& pull = lanes.lane_bytes == 4 ? table.pull_float : table.pull_double;
+  run(MaxBackward(problem, lanes, pull, code_kernels(lanes.lane_bytes), element_bytes(problem.dtype), grad_output, offsets, type,
+                  grad_input));
+}
+
+void max_pool_gather(Problem problem, const void* input, const void* offsets, OffsetType type, void* output) {
+  split(gather_rows(problem), problem.output_elements(), [&](int64_t begin, int64_t end) {
+    gather_values(problem, input, offsets, type, output, begin, end);
+  });
+}
+
+void max_pool_indices(Problem problem, const void* offsets, OffsetType type, int64_t* indices) {
+  split(gather_rows(problem), problem.output_elements(),
+        [&](int64_t begin, int64_t end) { gather_indices(problem, offsets, type, indices, begin, end); });
+}
+
+bool offsets_in_window(const Problem& problem, const void* offsets, OffsetType type) {
+  const int64_t limit = problem.window_elements();
+  if (type == OffsetType::UInt8 && limit >= 256) return true;
+  std::atomic<bool> good{true};
+  const int64_t count = problem.output_elements();
+  split(count, count / 8, [&](int64_t begin, int64_t end) {
+    const Extremes extremes = offset_extremes(offsets, type, begin, end);
+    if (extremes.least < 0 || extremes.most >= limit) good = false;
+  });
+  return good;
+}
+
+}  // namespace torch_pooling::cpu

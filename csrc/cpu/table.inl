@@ -1,0 +1,70 @@
+// The table of kernels of one instruction set: dispatch and tests both go by it. Included inside a target region.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class R, bool Keyed, bool Coded, class T, class Lane>
+ReduceKernels reduce_kernels() {
+  ReduceKernels k;
+  constexpr bool same = std::is_same_v<T, Lane>;
+  constexpr bool direct = same && !Keyed;
+  k.lane_bytes = sizeof(Lane);
+  k.lanes_are_storage = direct;
+  k.first = &Reduce<R, Keyed, Coded, T, Lane>::windows;
+  k.next = &Reduce<R, Keyed, Coded, Lane, Lane>::windows;
+  k.comb = &Reduce<R, Keyed, Coded, Lane, Lane>::comb;
+  if constexpr (!R::is_max) k.spread = &Spread<Lane>::rows;
+  k.fill = &fill_identity<R, Lane>;
+  k.load = &load_kernel<Keyed, T, Lane>;
+  k.finish = &finish_kernel<Keyed, T, Lane>;
+  return k;
+}
+
+template <class Lane>
+PullKernels pull_kernels() {
+  return {sizeof(Lane), &Pull<Lane>::lanes, &Pull<Lane>::pixels};
+}
+
+template <class Code>
+CodeKernels code_kernels() {
+  return {{&code_kernel<Code, uint8_t>, &code_kernel<Code, uint16_t>, &code_kernel<Code, int32_t>, &code_kernel<Code, int64_t>},
+          {&code_kernel<uint8_t, Code>, &code_kernel<uint16_t, Code>, &code_kernel<int32_t, Code>, &code_kernel<int64_t, Code>}};
+}
+
+template <class T, class Lane, bool Keyed = false>
+void add_max(KernelTable& table, DType dtype) {
+  using R = std::conditional_t<Keyed, MaxKey, Max>;
+  using Wide = std::conditional_t<Keyed || std::is_floating_point_v<Lane>, double, int64_t>;
+  table.max[static_cast<int>(dtype)] = reduce_kernels<R, Keyed, false, T, Lane>();
+  table.coded_max[static_cast<int>(dtype)] = reduce_kernels<R, Keyed, true, T, Lane>();
+  table.wide_coded_max[static_cast<int>(dtype)] = reduce_kernels<Max, false, true, T, Wide>();
+}
+template <class T, class Lane, class Wide>
+void add_sum(KernelTable& table, DType dtype) {
+  table.sum[static_cast<int>(dtype)] = reduce_kernels<Sum, false, false, T, Lane>();
+  table.wide_sum[static_cast<int>(dtype)] = reduce_kernels<Sum, false, false, T, Wide>();
+}
+
+inline KernelTable make_table(const char* name) {
+  KernelTable table{};
+  table.name = name;
+  table.vector_bytes = TP_VECTOR_BYTES;
+  add_max<float, float>(table, DType::Float32);
+  add_max<double, double>(table, DType::Float64);
+  add_max<BFloat16Bits, int16_t, true>(table, DType::BFloat16);
+  add_max<HalfBits, int16_t, true>(table, DType::Float16);
+  add_max<int8_t, int16_t>(table, DType::Int8);
+  add_max<uint8_t, int16_t>(table, DType::UInt8);
+  add_max<int16_t, int16_t>(table, DType::Int16);
+  add_max<int32_t, int32_t>(table, DType::Int32);
+  add_max<int64_t, int64_t>(table, DType::Int64);
+  add_sum<float, float, double>(table, DType::Float32);
+  add_sum<double, double, double>(table, DType::Float64);
+  add_sum<BFloat16Bits, float, double>(table, DType::BFloat16);
+  add_sum<HalfBits, float, double>(table, DType::Float16);
+  add_sum<int64_t, int64_t, int64_t>(table, DType::Int64);
+  table.pull_float = pull_kernels<float>();
+  table.pull_double = pull_kernels<double>();
+  table.codes2 = code_kernels<int16_t>();
+  table.codes4 = code_kernels<int32_t>();
+  table.codes8 = code_kernels<int64_t>();
+  return table;
+}

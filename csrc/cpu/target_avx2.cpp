@@ -1,0 +1,37 @@
+// AVX2: 32-byte vectors, with the half conversions of F16C.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/target_headers.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,f16c")
+#endif
+
+#define TP_VECTOR_BYTES 32
+#define TP_HALF_INSTRUCTIONS 1
+namespace torch_pooling::cpu::isa_avx2 {
+#include "core/reducer.inl"
+#include "cpu/loops.inl"
+#include "cpu/vec.inl"
+#include "cpu/reduce.inl"
+#include "cpu/convert.inl"
+#include "cpu/pull.inl"
+#include "cpu/table.inl"
+
+const KernelTable* table() {
+  static const KernelTable instance = make_table("avx2");
+  return &instance;
+}
+}  // namespace torch_pooling::cpu::isa_avx2
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

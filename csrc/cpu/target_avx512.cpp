@@ -1,0 +1,37 @@
+// AVX-512 (F, BW, DQ, VL): 64-byte vectors.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/target_headers.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")
+#endif
+
+#define TP_VECTOR_BYTES 64
+#define TP_HALF_INSTRUCTIONS 1
+namespace torch_pooling::cpu::isa_avx512 {
+#include "core/reducer.inl"
+#include "cpu/loops.inl"
+#include "cpu/vec.inl"
+#include "cpu/reduce.inl"
+#include "cpu/convert.inl"
+#include "cpu/pull.inl"
+#include "cpu/table.inl"
+
+const KernelTable* table() {
+  static const KernelTable instance = make_table("avx512");
+  return &instance;
+}
+}  // namespace torch_pooling::cpu::isa_avx512
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

@@ -1,0 +1,19 @@
+// One lane at a time: the baseline of any machine, and the specification that the others must match.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/target_headers.h"
+
+#define TP_VECTOR_BYTES 0
+namespace torch_pooling::cpu::isa_scalar {
+#include "core/reducer.inl"
+#include "cpu/loops.inl"
+#include "cpu/vec.inl"
+#include "cpu/reduce.inl"
+#include "cpu/convert.inl"
+#include "cpu/pull.inl"
+#include "cpu/table.inl"
+
+const KernelTable* table() {
+  static const KernelTable instance = make_table("scalar");
+  return &instance;
+}
+}  // namespace torch_pooling::cpu::isa_scalar

@@ -1,0 +1,232 @@
+// Vectors of one instruction set, on the compiler's vector extensions: Vec<T, N> is N lanes of T, and a plain T for N = 1,
+// so that the tail of a row is the same function on one lane. Included inside a target region, after every header; the
+// including file defines TP_VECTOR_BYTES (0: one lane) and, where the instructions exist, TP_HALF_INSTRUCTIONS.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class T, int N>
+struct VecType {
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+};
+template <class T>
+struct VecType<T, 1> {
+  typedef T type;
+};
+template <class T, int N>
+using Vec = typename VecType<T, N>::type;
+
+template <class Lane>
+constexpr int full_lanes = TP_VECTOR_BYTES == 0 ? 1 : TP_VECTOR_BYTES / static_cast<int>(sizeof(Lane));
+
+// The signed integer as wide as a lane: masks and codes.
+template <class Lane>
+using CodeOf = std::conditional_t<sizeof(Lane) == 2, int16_t, std::conditional_t<sizeof(Lane) == 4, int32_t, int64_t>>;
+
+template <class V, class T>
+TP_INLINE V load_as(const T* p) {
+  V v;
+  std::memcpy(&v, p, sizeof(V));
+  return v;
+}
+template <class V, class T>
+TP_INLINE void store_as(T* p, V v) {
+  std::memcpy(p, &v, sizeof(V));
+}
+template <class T, int N>
+TP_INLINE Vec<T, N> broadcast(T x) {
+  if constexpr (N == 1) {
+    return x;
+  } else {
+    return x - Vec<T, N>{};
+  }
+}
+template <class To, int N, class From>
+TP_INLINE Vec<To, N> convert(From v) {
+  if constexpr (N == 1) {
+    return static_cast<To>(v);
+  } else {
+    return __builtin_convertvector(v, Vec<To, N>);
+  }
+}
+
+// De-interleaves 2 * N consecutive elements: even and odd positions.
+template <class T, int N>
+TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {
+  if constexpr (N == 1) {
+    even = p[0], odd = p[1];
+  } else {
+    const auto low = load_as<Vec<T, N>>(p);
+    const auto high = load_as<Vec<T, N>>(p + N);
+    [&]<int... I>(std::integer_sequence<int, I...>) {
+      even = __builtin_shufflevector(low, high, (2 * I)...);
+      odd = __builtin_shufflevector(low, high, (2 * I + 1)...);
+    }(std::make_integer_sequence<int, N>{});
+  }
+}
+// Interleaves two vectors into 2 * N consecutive elements.
+template <class T, int N>
+TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd) {
+  if constexpr (N == 1) {
+    p[0] = even, p[1] = odd;
+  } else {
+    [&]<int... I>(std::integer_sequence<int, I...>) {
+      store_as(p, Vec<T, N>(__builtin_shufflevector(even, odd, (I % 2 ? N + I / 2 : I / 2)...)));
+      store_as(p + N, Vec<T, N>(__builtin_shufflevector(even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)));
+    }(std::make_integer_sequence<int, N>{});
+  }
+}
+
+// ---- storage <-> lanes -------------------------------------------------------------------------------------------------
+
+template <int N>
+TP_INLINE Vec<float, N> half_to_float(const HalfBits* p) {
+#if defined(TP_HALF_INSTRUCTIONS)
+  if constexpr (N == 4) {
+    return load_as<Vec<float, 4>>(reinterpret_cast<const float*>(&static_cast<const __m128&>(
+        _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))));
+  } else if constexpr (N == 8) {
+    return (Vec<float, 8>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  } else if constexpr (N == 16) {
+    Vec<float, 16> v;
+    const auto low = half_to_float<8>(p);
+    const auto high = half_to_float<8>(p + 8);
+    std::memcpy(&v, &low, sizeof(low));
+    std::memcpy(reinterpret_cast<char*>(&v) + sizeof(low), &high, sizeof(high));
+    return v;
+  } else
+#endif
+  {
+    if constexpr (N == 1) {
+      return to_float(*p);
+    } else {
+      Vec<float, N> v;
+      for (int i = 0; i < N; ++i) v[i] = to_float(p[i]);
+      return v;
+    }
+  }
+}
+
+template <int N>
+TP_INLINE void float_to_half(HalfBits* p, Vec<float, N> v) {
+#if defined(TP_HALF_INSTRUCTIONS)
+  if constexpr (N == 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+  } else if constexpr (N == 16) {
+    Vec<float, 8> low, high;
+    std::memcpy(&low, &v, sizeof(low));
+    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    float_to_half<8>(p, low);
+    float_to_half<8>(p + 8, high);
+  } else
+#endif
+  {
+    if constexpr (N == 1) {
+      *p = to_half(v);
+    } else {
+      for (int i = 0; i < N; ++i) p[i] = to_half(v[i]);
+    }
+  }
+}
+
+template <int N>
+TP_INLINE Vec<float, N> bfloat16_to_float(const BFloat16Bits* p) {
+  if constexpr (N == 1) {
+    return to_float(*p);
+  } else {
+    const auto bits = convert<uint32_t, N>(load_as<Vec<uint16_t, N>>(p)) << 16;
+    return (Vec<float, N>)bits;
+  }
+}
+template <int N>
+TP_INLINE void float_to_bfloat16(BFloat16Bits* p, Vec<float, N> v) {
+  if constexpr (N == 1) {
+    *p = to_bfloat16(v);
+  } else {
+    const auto bits = (Vec<uint32_t, N>)v;
+    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const auto quiet = broadcast<uint32_t, N>(0x7fc0u);
+    const auto is_nan = (Vec<int32_t, N>)(bits & 0x7fffffffu) > broadcast<int32_t, N>(0x7f800000);
+    store_as(p, convert<uint16_t, N>(select(is_nan, quiet, rounded)));
+  }
+}
+
+// Keys of 16-bit floats: see MaxKey in core/reducer.h.
+template <class T>
+constexpr int16_t infinity_bits = std::is_same_v<T, HalfBits> ? 0x7c00 : 0x7f80;
+
+template <class T, class Lane, int N>
+TP_INLINE Vec<Lane, N> load_key(const T* p) {
+  using V = Vec<int16_t, N>;
+  const V bits = load_as<V>(p);
+  const V magnitude = bits & static_cast<int16_t>(0x7fff);
+  const V zero = bits - bits;
+  const V key = bits ^ ((bits >> 15) & static_cast<int16_t>(0x7fff));
+  const V ordered = select(magnitude > zero + infinity_bits<T>, V(zero + MaxKey::nan_key), key);
+  return convert<Lane, N>(ordered);
+}
+template <class T, int N, class Lane>
+TP_INLINE void store_key(T* p, Vec<Lane, N> lanes) {
+  using V = Vec<int16_t, N>;
+  V key = convert<int16_t, N>(lanes);
+  const V zero = key - key;
+  const V lowest = zero + static_cast<int16_t>(~infinity_bits<T>);  // the key of -inf: what an empty window gives
+  // -inf is 0x8000 | inf, its key (0x8000 | inf) ^ 0x7fff = ~inf
+  key = select(key < lowest, lowest, key);
+  store_as(p, V(key ^ ((key >> 15) & static_cast<int16_t>(0x7fff))));
+}
+
+// Storage T as lanes. Keyed: 16-bit floats become integer keys.
+template <bool Keyed, class T, class Lane, int N>
+TP_INLINE Vec<Lane, N> load_lanes(const T* p) {
+  if constexpr (Keyed && !std::is_same_v<T, Lane>) {
+    return load_key<T, Lane, N>(p);
+  } else if constexpr (std::is_same_v<T, Lane>) {
+    return load_as<Vec<Lane, N>>(p);
+  } else if constexpr (std::is_same_v<T, BFloat16Bits>) {
+    return convert<Lane, N>(bfloat16_to_float<N>(p));
+  } else if constexpr (std::is_same_v<T, HalfBits>) {
+    return convert<Lane, N>(half_to_float<N>(p));
+  } else {
+    return convert<Lane, N>(load_as<Vec<T, N>>(p));
+  }
+}
+template <bool Keyed, class T, class Lane, int N>
+TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
+  if constexpr (Keyed) {
+    store_key<T, N, Lane>(p, v);
+  } else if constexpr (std::is_same_v<T, Lane>) {
+    store_as(p, v);
+  } else if constexpr (std::is_same_v<T, BFloat16Bits>) {
+    float_to_bfloat16<N>(p, convert<float, N>(v));
+  } else if constexpr (std::is_same_v<T, HalfBits>) {
+    float_to_half<N>(p, convert<float, N>(v));
+  } else {
+    store_as(p, convert<T, N>(v));
+  }
+}
+
+// Calls body(width, i) over [0, count): full vectors, then halves down to a quarter, then single lanes.
+template <class Lane, class Body>
+TP_INLINE void for_lanes(int64_t count, Body body) {
+  constexpr int N = full_lanes<Lane>;
+  int64_t i = 0;
+  for (; i + N <= count; i += N) body(std::integral_constant<int, N>{}, i);
+  if constexpr (N >= 8) {
+    if (i + N / 2 <= count) {
+      body(std::integral_constant<int, N / 2>{}, i);
+      i += N / 2;
+    }
+  }
+  if constexpr (N >= 16) {
+    if (i + N / 4 <= count) {
+      body(std::integral_constant<int, N / 4>{}, i);
+      i += N / 4;
+    }
+  }
+  for (; i < count; ++i) body(std::integral_constant<int, 1>{}, i);
+}
+// The same where reading and writing beyond the end is allowed: full vectors only.
+template <class Lane, class Body>
+TP_INLINE void for_lanes_rounded_up(int64_t count, Body body) {
+  constexpr int N = full_lanes<Lane>;
+  for (int64_t i = 0; i < count; i += N) body(std::integral_constant<int, N>{}, i);
+}

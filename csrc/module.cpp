@@ -1,0 +1,254 @@
+// The extension module: direct entries for the functional API, and facts about the build. An entry parses its arguments,
+// calls the operator through its cached handle and wraps the result; torch.ops would cost more than a small pool itself.
+// The parser accepts and refuses what torch's does: an int or a sequence of ints, no bools, no floats.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/utils/pybind.h>
+#include <torch/csrc/utils/python_symnode.h>
+
+#include <cstdlib>
+
+#include "cpu/isa.h"
+#include "ops/calls.h"
+
+namespace torch_pooling {
+namespace {
+
+namespace py = pybind11;
+using ops::SymSizes;
+
+// What an error says it is about: avg_pool2d(): argument 'stride'.
+struct Call {
+  const char* stem;
+  int64_t rank;
+  std::string text(const char* name) const {
+    return std::string(stem) + std::to_string(rank) + "d(): argument '" + name + "'";
+  }
+};
+
+[[noreturn]] void refuse(const Call& call, const char* name, const char* expected, PyObject* got) {
+  TORCH_CHECK_TYPE(false, call.text(name), " must be ", expected, ", not ", Py_TYPE(got)->tp_name);
+  std::abort();  // not reached: the check throws
+}
+
+c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
+  if (PyLong_CheckExact(value)) {
+    int overflow = 0;
+    const long long result = PyLong_AsLongLongAndOverflow(value, &overflow);
+    TORCH_CHECK_VALUE(overflow == 0, call.text(name), " overflows a 64-bit int");
+    return result;
+  }
+  if (torch::is_symint(py::handle(value))) return py::handle(value).cast<c10::SymInt>();
+  if (PyBool_Check(value) || PyFloat_Check(value) || !PyIndex_Check(value)) refuse(call, name, "int or tuple of ints", value);
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value));
+  if (!index) throw python_error();
+  return parse_int(call, name, index.ptr());
+}
+
+// A single int, or a sequence of them; its length is checked by the operator.
+SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool none_is_empty = false) {
+  SymSizes result;
+  if (none_is_empty && value == Py_None) return result;
+  if (PyTuple_Check(value) || PyList_Check(value)) {
+    const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
+    const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
+    for (Py_ssize_t i = 0; i < size; ++i) {
+      result.push_back(parse_int(call, name, PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
+    }
+    return result;
+  }
+  result.push_back(parse_int(call, name, value));
+  return result;
+}
+
+bool parse_bool(const Call& call, const char* name, PyObject* value) {
+  if (value == Py_True) return true;
+  if (value == Py_False) return false;
+  refuse(call, name, "bool", value);
+}
+
+const at::Tensor& parse_tensor(const Call& call, PyObject* value) {
+  if (!THPVariable_Check(value)) refuse(call, "input", "Tensor", value);
+  return THPVariable_Unpack(value);
+}
+
+PyObject* wrap(const at::Tensor& tensor) { return THPVariable_Wrap(tensor); }
+PyObject* wrap(const at::Tensor& first, const at::Tensor& second) {
+  const py::object a = py::reinterpret_steal<py::object>(wrap(first));
+  const py::object b = py::reinterpret_steal<py::object>(wrap(second));
+  return PyTuple_Pack(2, a.ptr(), b.ptr());
+}
+
+// Spatial sizes of the input, for the flat indices.
+SymSizes spatial_sizes(const at::Tensor& input, int64_t rank) {
+  const auto sizes = input.sym_sizes();
+  return SymSizes(sizes.end() - rank, sizes.end());
+}
+
+template <class Window>
+PyObject* max_pool_result(const at::Tensor& input, const Window& window, bool return_indices) {
+  at::Tensor output, indices;
+  {
+    py::gil_scoped_release no_gil;
+    if (return_indices) {
+      const auto [values, offsets] = ops::max_pool_with_offsets(input, window, false);
+      output = values;
+      indices = ops::max_pool_indices(offsets, spatial_sizes(input, window.spatial_rank()), window);
+    } else {
+      output = ops::max_pool(input, window);
+    }
+  }
+  return return_indices ? wrap(output, indices) : wrap(output);
+}
+
+bool truth(PyObject* value) {
+  const int result = PyObject_IsTrue(value);
+  if (result < 0) throw python_error();
+  return result == 1;
+}
+
+int64_t parse_rank(PyObject* const* args, Py_ssize_t count, Py_ssize_t expected) {
+  TORCH_CHECK_TYPE(count == expected, "expected ", expected, " positional arguments, but got ", count);
+  const long long rank = PyLong_AsLongLong(args[0]);
+  if (rank == -1 && PyErr_Occurred()) throw python_error();
+  TORCH_CHECK(rank >= 1 && rank <= 3, "rank must be 1, 2 or 3, but got ", rank);
+  return rank;
+}
+
+// (rank, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
+PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 9);
+  const Call call{"avg_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  ops::SlidingAverage window;
+  window.rank = rank;
+  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
+  window.stride = parse_ints(call, "stride", args[3], true);
+  window.padding = parse_ints(call, "padding", args[4]);
+  window.ceil_mode = parse_bool(call, "ceil_mode", args[5]);
+  window.average.count_include_pad = parse_bool(call, "count_include_pad", args[6]);
+  if (args[7] != Py_None) {
+    window.average.divisor_override = parse_int(call, "divisor_override", args[7]).guard_int(__FILE__, __LINE__);
+  }
+  window.dilation = parse_ints(call, "dilation", args[8]);
+  at::Tensor output;
+  {
+    py::gil_scoped_release no_gil;
+    output = ops::avg_pool(input, window);
+  }
+  return wrap(output);
+  END_HANDLE_TH_ERRORS
+}
+
+// (rank, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 8);
+  const Call call{"max_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  ops::Sliding window;
+  window.rank = rank;
+  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
+  window.stride = parse_ints(call, "stride", args[3], true);
+  window.padding = parse_ints(call, "padding", args[4]);
+  window.dilation = parse_ints(call, "dilation", args[5]);
+  window.ceil_mode = parse_bool(call, "ceil_mode", args[6]);
+  return max_pool_result(input, window, truth(args[7]));
+  END_HANDLE_TH_ERRORS
+}
+
+// One size for every axis, or one for each, None keeping the input's.
+ops::Adaptive parse_output_size(const Call& call, const at::Tensor& input, PyObject* value) {
+  ops::Adaptive window;
+  const auto rank = static_cast<size_t>(call.rank);
+  if (!PyTuple_Check(value) && !PyList_Check(value)) {
+    window.output_size.assign(rank, parse_int(call, "output_size", value));
+    return window;
+  }
+  const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
+  const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    PyObject* const item = PySequence_Fast_GET_ITEM(sequence.ptr(), i);
+    const int64_t axis = input.dim() - size + i;
+    if (item == Py_None && call.rank > 1 && axis >= 0) {
+      window.output_size.push_back(input.sym_sizes()[static_cast<size_t>(axis)]);
+    } else {
+      window.output_size.push_back(parse_int(call, "output_size", item));
+    }
+  }
+  TORCH_CHECK(window.output_size.size() == rank, call.stem, call.rank, "d: output_size must be a single int or a tuple of ", rank,
+              " elements, but got ", window.output_size.size());
+  return window;
+}
+
+// (rank, input, output_size)
+PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 3);
+  const Call call{"adaptive_avg_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  const ops::Adaptive window = parse_output_size(call, input, args[2]);
+  at::Tensor output;
+  {
+    py::gil_scoped_release no_gil;
+    output = ops::avg_pool(input, window);
+  }
+  return wrap(output);
+  END_HANDLE_TH_ERRORS
+}
+
+// (rank, input, output_size, return_indices)
+PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 4);
+  const Call call{"adaptive_max_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  return max_pool_result(input, parse_output_size(call, input, args[2]), truth(args[3]));
+  END_HANDLE_TH_ERRORS
+}
+
+PyMethodDef methods[] = {
+    {"avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(avg_pool)), METH_FASTCALL, nullptr},
+    {"max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(max_pool)), METH_FASTCALL, nullptr},
+    {"adaptive_avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_avg_pool)), METH_FASTCALL, nullptr},
+    {"adaptive_max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_max_pool)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+// Positions read by each output, outputs reading each position: core/window.h as Python lists, for the proof of the inverse.
+using Lists = std::vector<std::vector<int64_t>>;
+std::pair<Lists, Lists> window_lists(const Axis& axis) {
+  auto list = [](const Span& span) {
+    std::vector<int64_t> positions;
+    for (int64_t n = 0; n < span.count; ++n) positions.push_back(span.first + n * span.step);
+    return positions;
+  };
+  std::pair<Lists, Lists> lists;
+  for (int64_t o = 0; o < axis.output; ++o) lists.first.push_back(list(axis.inputs_of(o)));
+  for (int64_t i = 0; i < axis.input; ++i) lists.second.push_back(list(axis.outputs_of(i)));
+  return lists;
+}
+
+}  // namespace
+}  // namespace torch_pooling
+
+PYBIND11_MODULE(_C, m) {
+  namespace tp = torch_pooling;
+  if (PyModule_AddFunctions(m.ptr(), tp::methods) < 0) throw pybind11::error_already_set();
+  // The importer looks for this text in the file before it loads it: a library built for another torch must not be loaded.
+  m.attr("built_for_torch") = std::string("torch_pooling built for torch " TORCH_POOLING_BUILT_FOR_TORCH).substr(30);
+  m.attr("version") = TORCH_POOLING_VERSION;
+  m.attr("cuda_version") = pybind11::none();
+  m.def("compiled_instruction_sets", &tp::cpu::compiled_instruction_sets);
+  m.def("runnable_instruction_sets", &tp::cpu::runnable_instruction_sets);
+  m.def("instruction_set", [] { return std::string(tp::cpu::kernels().name); });
+  m.def("force_instruction_set", &tp::cpu::force_instruction_set);
+  m.def("sliding_window", [](int64_t input, int64_t kernel, int64_t stride, int64_t padding_begin, int64_t padding_end,
+                             int64_t dilation, bool ceil_mode) {
+    return tp::window_lists(tp::Axis::sliding(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode));
+  });
+  m.def("adaptive_window", [](int64_t input, int64_t output) { return tp::window_lists(tp::Axis::adaptive_to(input, output)); });
+}

@@ -1,0 +1,255 @@
+// Derivatives, as nodes at the Autograd key. Every operator is linear once its arg-max is fixed, so three rules cover all:
+// the adjoint of avg_pool is avg_pool_backward and the reverse; the adjoint of max_pool_gather is max_pool_backward and the
+// reverse; max_pool is max_pool_gather at its own arg-max. Tangents go through the same linear map. Nodes keep sizes and, for
+// maxima, the offsets; never the input. No arg-max is computed where no gradient and no tangent can ask for it.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/headeronly/version.h>
+#include <torch/library.h>
+
+#include "ops/calls.h"
+#include "ops/layout.h"
+
+namespace torch_pooling::ops {
+namespace {
+
+using torch::autograd::Node;
+using torch::autograd::SavedVariable;
+using torch::autograd::variable_list;
+using Pair = std::tuple<Tensor, Tensor>;
+using Override = std::optional<int64_t>;
+
+// Nodes are held by std::shared_ptr up to torch 2.12 and by an intrusive pointer from 2.13.
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
+template <class T>
+using NodePointer = c10::intrusive_ptr<T>;
+template <class T>
+NodePointer<T> make_node() {
+  return c10::make_intrusive<T>();
+}
+#else
+template <class T>
+using NodePointer = std::shared_ptr<T>;
+template <class T>
+NodePointer<T> make_node() {
+  return NodePointer<T>(new T(), torch::autograd::deleteNode);
+}
+#endif
+
+// A node of one input and one output: grad_input = apply_to(grad_output).
+struct LinearNode : Node {
+  virtual Tensor apply_to(const Tensor& grad) = 0;
+  variable_list apply(variable_list&& grads) override {
+    variable_list result(1);
+    if (grads[0].defined() && task_should_compute_output(0)) result[0] = apply_to(grads[0]);
+    return result;
+  }
+};
+
+struct Place {  // the space of the input, which a gradient must be brought back to
+  SymSizes size;
+  bool channels_last = false;
+
+  static Place of(const Tensor& input, int64_t rank) {
+    Place place;
+    if (input.dim() < rank) return place;  // a wrong call: the operator itself says so
+    const auto sizes = input.sym_sizes();
+    place.size.assign(sizes.end() - rank, sizes.end());
+    if (input.dim() == rank + 1 || input.dim() == rank + 2) {
+      place.channels_last = sizes.size() > 0 && is_channels_last<c10::SymInt>(input, rank);
+    }
+    return place;
+  }
+  bool is_symbolic() const {
+    return std::any_of(size.begin(), size.end(), [](const c10::SymInt& s) { return s.is_symbolic(); });
+  }
+};
+
+template <class Window>
+struct AvgPoolNode : LinearNode {  // of avg_pool
+  Window window;
+  Place place;
+  Tensor apply_to(const Tensor& grad) override { return avg_pool_backward(grad, place.size, window, place.channels_last); }
+  std::string name() const override { return "AvgPoolBackward"; }
+};
+template <class Window>
+struct AvgPoolBackwardNode : LinearNode {  // of avg_pool_backward
+  Window window;
+  Tensor apply_to(const Tensor& grad) override { return avg_pool(grad, window); }
+  std::string name() const override { return "AvgPoolBackwardBackward"; }
+};
+template <class Window>
+struct MaxPoolNode : LinearNode {  // of max_pool and max_pool_gather
+  Window window;
+  Place place;
+  SavedVariable offsets;
+  Tensor apply_to(const Tensor& grad) override {
+    return max_pool_backward(grad, offsets.unpack(), place.size, window, place.channels_last);
+  }
+  void release_variables() override { offsets.reset_data(); }
+  std::string name() const override { return "MaxPoolBackward"; }
+};
+template <class Window>
+struct MaxPoolBackwardNode : LinearNode {  // of max_pool_backward
+  Window window;
+  SavedVariable offsets;
+  Tensor apply_to(const Tensor& grad) override { return max_pool_gather(grad, offsets.unpack(), window); }
+  void release_variables() override { offsets.reset_data(); }
+  std::string name() const override { return "MaxPoolBackwardBackward"; }
+};
+
+bool needs_node(const Tensor& input) { return at::GradMode::is_enabled() && input.requires_grad(); }
+bool has_tangent(const Tensor& input) { return torch::autograd::isFwGradDefined(input); }
+
+// result = linear(input), differentiated by `node` (null: none) backwards and by the same map forwards.
+template <class N, class Linear>
+Tensor linear(const Tensor& input, const NodePointer<N>& node, const Linear& map) {
+  if (node) node->set_next_edges(torch::autograd::collect_next_edges(input));
+  Tensor result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result = map(input);
+  }
+  if (node) torch::autograd::set_history(result, node);
+  if (has_tangent(input)) result._set_fw_grad(map(input._fw_grad(0)), 0, false);
+  return result;
+}
+
+template <class Window>
+Tensor avg_pool_autograd(const Tensor& input, const Window& window) {
+  NodePointer<AvgPoolNode<Window>> node;
+  if (needs_node(input)) {
+    node = make_node<AvgPoolNode<Window>>();
+    node->window = window;
+    node->place = Place::of(input, window.spatial_rank());
+  }
+  return linear(input, node, [&](const Tensor& x) { return avg_pool(x, window); });
+}
+
+template <class Window>
+Tensor avg_pool_backward_autograd(const Tensor& grad_output, SymList input_size, const Window& window, bool channels_last) {
+  NodePointer<AvgPoolBackwardNode<Window>> node;
+  if (needs_node(grad_output)) {
+    node = make_node<AvgPoolBackwardNode<Window>>();
+    node->window = window;
+  }
+  return linear(grad_output, node, [&](const Tensor& x) { return avg_pool_backward(x, input_size, window, channels_last); });
+}
+
+template <class Window>
+NodePointer<MaxPoolNode<Window>> max_pool_node(const Tensor& input, const Tensor& offsets, const Window& window,
+                                               const Place& place) {
+  NodePointer<MaxPoolNode<Window>> node;
+  if (!needs_node(input)) return node;
+  node = make_node<MaxPoolNode<Window>>();
+  node->window = window;
+  node->place = place;
+  node->offsets = SavedVariable(offsets, false);
+  node->set_next_edges(torch::autograd::collect_next_edges(input));
+  return node;
+}
+
+template <class Window>
+Pair max_pool_with_offsets_autograd(const Tensor& input, const Window& window, bool wide_offsets) {
+  const Place place = Place::of(input, window.spatial_rank());
+  wide_offsets |= window.is_symbolic() || (std::is_same_v<Window, Adaptive> && place.is_symbolic());
+  Pair result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result = max_pool_with_offsets(input, window, wide_offsets);
+  }
+  auto& [output, offsets] = result;
+  if (auto node = max_pool_node(input, offsets, window, place)) torch::autograd::set_history(output, node);
+  if (has_tangent(input)) output._set_fw_grad(max_pool_gather(input._fw_grad(0), offsets, window), 0, false);
+  return result;
+}
+
+template <class Window>
+Tensor max_pool_autograd(const Tensor& input, const Window& window) {
+  if (needs_node(input) || has_tangent(input)) return std::get<0>(max_pool_with_offsets_autograd(input, window, false));
+  at::AutoDispatchBelowADInplaceOrView below;
+  return max_pool(input, window);
+}
+
+template <class Window>
+Tensor max_pool_backward_autograd(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Window& window,
+                                  bool channels_last) {
+  NodePointer<MaxPoolBackwardNode<Window>> node;
+  if (needs_node(grad_output)) {
+    node = make_node<MaxPoolBackwardNode<Window>>();
+    node->window = window;
+    node->offsets = SavedVariable(offsets, false);
+  }
+  return linear(grad_output, node,
+                [&](const Tensor& x) { return max_pool_backward(x, offsets, input_size, window, channels_last); });
+}
+
+template <class Window>
+Tensor max_pool_gather_autograd(const Tensor& input, const Tensor& offsets, const Window& window) {
+  NodePointer<MaxPoolNode<Window>> node =
+      max_pool_node(input, offsets, window, Place::of(input, window.spatial_rank()));
+  return linear(input, node, [&](const Tensor& x) { return max_pool_gather(x, offsets, window); });
+}
+
+SymSizes copy(SymList list) { return SymSizes(list.begin(), list.end()); }
+Sliding sliding(int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode) {
+  return {rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), ceil_mode};
+}
+// The output size of an adaptive operator that is not told it: the trailing sizes of a tensor in the output's shape.
+Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
+  const auto sizes = tensor.sym_sizes();
+  const size_t count = std::min(sizes.size(), input_size.size());
+  return {SymSizes(sizes.end() - static_cast<int64_t>(count), sizes.end())};
+}
+
+#define TP_SLIDING \
+  int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode
+#define TP_WINDOW sliding(rank, kernel_size, stride, padding, dilation, ceil_mode)
+
+void implement(torch::Library& m) {
+  m.impl("avg_pool", [](const Tensor& input, TP_SLIDING, bool count_include_pad, Override divisor_override) {
+    return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}});
+  });
+  m.impl("avg_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool count_include_pad,
+                                 Override divisor_override, bool channels_last) {
+    return avg_pool_backward_autograd(grad_output, input_size,
+                                      SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}}, channels_last);
+  });
+  m.impl("max_pool", [](const Tensor& input, TP_SLIDING) { return max_pool_autograd(input, TP_WINDOW); });
+  m.impl("max_pool_with_offsets", [](const Tensor& input, TP_SLIDING, bool wide_offsets) {
+    return max_pool_with_offsets_autograd(input, TP_WINDOW, wide_offsets);
+  });
+  m.impl("max_pool_backward",
+         [](const Tensor& grad_output, const Tensor& offsets, SymList input_size, TP_SLIDING, bool channels_last) {
+           return max_pool_backward_autograd(grad_output, offsets, input_size, TP_WINDOW, channels_last);
+         });
+  m.impl("max_pool_gather", [](const Tensor& input, const Tensor& offsets, TP_SLIDING) {
+    return max_pool_gather_autograd(input, offsets, TP_WINDOW);
+  });
+  m.impl("adaptive_avg_pool",
+         [](const Tensor& input, SymList output_size) { return avg_pool_autograd(input, Adaptive{copy(output_size)}); });
+  m.impl("adaptive_avg_pool_backward", [](const Tensor& grad_output, SymList input_size, bool channels_last) {
+    return avg_pool_backward_autograd(grad_output, input_size, adaptive_like(grad_output, input_size), channels_last);
+  });
+  m.impl("adaptive_max_pool",
+         [](const Tensor& input, SymList output_size) { return max_pool_autograd(input, Adaptive{copy(output_size)}); });
+  m.impl("adaptive_max_pool_with_offsets", [](const Tensor& input, SymList output_size, bool wide_offsets) {
+    return max_pool_with_offsets_autograd(input, Adaptive{copy(output_size)}, wide_offsets);
+  });
+  m.impl("adaptive_max_pool_backward",
+         [](const Tensor& grad_output, const Tensor& offsets, SymList input_size, bool channels_last) {
+           return max_pool_backward_autograd(grad_output, offsets, input_size, adaptive_like(grad_output, input_size),
+                                             channels_last);
+         });
+  m.impl("adaptive_max_pool_gather", [](const Tensor& input, const Tensor& offsets, SymList output_size) {
+    return max_pool_gather_autograd(input, offsets, Adaptive{copy(output_size)});
+  });
+}
+
+}  // namespace
+}  // namespace torch_pooling::ops
+
+TORCH_LIBRARY_IMPL(torch_pooling, Autograd, m) { torch_pooling::ops::implement(m); }

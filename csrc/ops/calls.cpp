@@ -1,0 +1,105 @@
+// See calls.h. Each handle is looked up once.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "ops/calls.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <algorithm>
+
+namespace torch_pooling::ops {
+namespace {
+
+using Pair = std::tuple<Tensor, Tensor>;
+using Override = std::optional<int64_t>;
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
+}
+bool any_symbolic(const SymSizes& sizes) {
+  return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& size) { return size.is_symbolic(); });
+}
+
+}  // namespace
+
+bool Sliding::is_symbolic() const { return any_symbolic(kernel_size); }
+bool Adaptive::is_symbolic() const { return any_symbolic(output_size); }
+
+Tensor avg_pool(const Tensor& input, const SlidingAverage& w) {
+  static const auto op = find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool, bool, Override)>(
+      "torch_pooling::avg_pool");
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, w.average.count_include_pad,
+                 w.average.divisor_override);
+}
+Tensor avg_pool(const Tensor& input, const Adaptive& w) {
+  static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_avg_pool");
+  return op.call(input, w.output_size);
+}
+
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingAverage& w, bool channels_last) {
+  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool, bool, Override,
+                                     bool)>("torch_pooling::avg_pool_backward");
+  return op.call(grad_output, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode,
+                 w.average.count_include_pad, w.average.divisor_override, channels_last);
+}
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const Adaptive&, bool channels_last) {
+  static const auto op = find<Tensor(const Tensor&, SymList, bool)>("torch_pooling::adaptive_avg_pool_backward");
+  return op.call(grad_output, input_size, channels_last);
+}
+
+Tensor max_pool(const Tensor& input, const Sliding& w) {
+  static const auto op =
+      find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool)>("torch_pooling::max_pool");
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+}
+Tensor max_pool(const Tensor& input, const Adaptive& w) {
+  static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool");
+  return op.call(input, w.output_size);
+}
+
+Pair max_pool_with_offsets(const Tensor& input, const Sliding& w, bool wide_offsets) {
+  static const auto op = find<Pair(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool, bool)>(
+      "torch_pooling::max_pool_with_offsets");
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, wide_offsets);
+}
+Pair max_pool_with_offsets(const Tensor& input, const Adaptive& w, bool wide_offsets) {
+  static const auto op = find<Pair(const Tensor&, SymList, bool)>("torch_pooling::adaptive_max_pool_with_offsets");
+  return op.call(input, w.output_size, wide_offsets);
+}
+
+Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Sliding& w,
+                         bool channels_last) {
+  static const auto op = find<Tensor(const Tensor&, const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool,
+                                     bool)>("torch_pooling::max_pool_backward");
+  return op.call(grad_output, offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode,
+                 channels_last);
+}
+Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Adaptive&,
+                         bool channels_last) {
+  static const auto op =
+      find<Tensor(const Tensor&, const Tensor&, SymList, bool)>("torch_pooling::adaptive_max_pool_backward");
+  return op.call(grad_output, offsets, input_size, channels_last);
+}
+
+Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Sliding& w) {
+  static const auto op = find<Tensor(const Tensor&, const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool)>(
+      "torch_pooling::max_pool_gather");
+  return op.call(input, offsets, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+}
+Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptive& w) {
+  static const auto op =
+      find<Tensor(const Tensor&, const Tensor&, SymList)>("torch_pooling::adaptive_max_pool_gather");
+  return op.call(input, offsets, w.output_size);
+}
+
+Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding& w) {
+  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool)>(
+      "torch_pooling::max_pool_indices");
+  return op.call(offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+}
+Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive&) {
+  static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool_indices");
+  return op.call(offsets, input_size);
+}
+
+}  // namespace torch_pooling::ops

@@ -1,0 +1,57 @@
+// Typed calls of the operators through the dispatcher, by the window they use: Sliding, SlidingAverage or Adaptive. These own
+// their sizes, so that an autograd node can keep them. One overload set for both kinds of window serves autograd and autocast.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/SymIntArrayRef.h>
+#include <c10/util/SmallVector.h>
+
+#include <tuple>
+
+#include "ops/window_args.h"
+
+namespace torch_pooling::ops {
+
+using SymSizes = c10::SmallVector<c10::SymInt, 3>;
+using SymList = c10::SymIntArrayRef;
+
+struct Sliding {
+  int64_t rank;
+  SymSizes kernel_size, stride, padding, dilation;
+  bool ceil_mode;
+
+  int64_t spatial_rank() const { return rank; }
+  bool is_symbolic() const;
+};
+struct SlidingAverage : Sliding {
+  AverageArgs average;
+};
+struct Adaptive {
+  SymSizes output_size;
+
+  int64_t spatial_rank() const { return static_cast<int64_t>(output_size.size()); }
+  bool is_symbolic() const;
+};
+
+using at::Tensor;
+
+Tensor avg_pool(const Tensor& input, const SlidingAverage& window);
+Tensor avg_pool(const Tensor& input, const Adaptive& window);
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingAverage& window, bool channels_last);
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const Adaptive& window, bool channels_last);
+
+Tensor max_pool(const Tensor& input, const Sliding& window);
+Tensor max_pool(const Tensor& input, const Adaptive& window);
+std::tuple<Tensor, Tensor> max_pool_with_offsets(const Tensor& input, const Sliding& window, bool wide_offsets);
+std::tuple<Tensor, Tensor> max_pool_with_offsets(const Tensor& input, const Adaptive& window, bool wide_offsets);
+Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Sliding& window,
+                         bool channels_last);
+Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Adaptive& window,
+                         bool channels_last);
+Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Sliding& window);
+Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptive& window);
+Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding& window);
+Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive& window);
+
+}  // namespace torch_pooling::ops

@@ -1,0 +1,116 @@
+// Binds every operator body to the dispatch key of a device. The functions have the signatures of the schemas.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <torch/library.h>
+
+#include "ops/pool.h"
+
+namespace torch_pooling::ops {
+
+template <class Device>
+struct Operators {
+  using Int = typename Device::Int;
+  using Tensor = at::Tensor;
+  using Pair = std::tuple<Tensor, Tensor>;
+  using Sliding = Pool<Device, SlidingArgs<Int>>;
+  using Adaptive = Pool<Device, AdaptiveArgs<Int>>;
+  using Override = std::optional<int64_t>;
+  static constexpr AverageArgs whole{true, std::nullopt};
+
+  static Tensor avg_pool(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride, List<Int> padding,
+                         List<Int> dilation, bool ceil_mode, bool count_include_pad, Override divisor_override) {
+    return Sliding::avg_pool({"avg_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode},
+                             {count_include_pad, divisor_override});
+  }
+  static Tensor avg_pool_backward(const Tensor& grad_output, List<Int> input_size, int64_t rank, List<Int> kernel_size,
+                                  List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode,
+                                  bool count_include_pad, Override divisor_override, bool channels_last) {
+    return Sliding::avg_pool_backward({"avg_pool", rank, "_backward"}, grad_output, input_size,
+                                      {rank, kernel_size, stride, padding, dilation, ceil_mode},
+                                      {count_include_pad, divisor_override}, channels_last);
+  }
+  static Tensor max_pool(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride, List<Int> padding,
+                         List<Int> dilation, bool ceil_mode) {
+    return Sliding::max_pool({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode});
+  }
+  static Pair max_pool_with_offsets(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride,
+                                    List<Int> padding, List<Int> dilation, bool ceil_mode, bool wide_offsets) {
+    return Sliding::max_pool_with_offsets({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode},
+                                          wide_offsets);
+  }
+  static Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, List<Int> input_size, int64_t rank,
+                                  List<Int> kernel_size, List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode,
+                                  bool channels_last) {
+    return Sliding::max_pool_backward({"max_pool", rank, "_backward"}, grad_output, offsets, input_size,
+                                      {rank, kernel_size, stride, padding, dilation, ceil_mode}, channels_last);
+  }
+  static Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, int64_t rank, List<Int> kernel_size, List<Int> stride,
+                                List<Int> padding, List<Int> dilation, bool ceil_mode) {
+    return Sliding::max_pool_gather({"max_pool", rank, "_gather"}, input, offsets,
+                                    {rank, kernel_size, stride, padding, dilation, ceil_mode});
+  }
+  static Tensor max_pool_indices(const Tensor& offsets, List<Int> input_size, int64_t rank, List<Int> kernel_size,
+                                 List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode) {
+    return Sliding::max_pool_indices({"max_pool", rank, "_indices"}, offsets, input_size,
+                                     {rank, kernel_size, stride, padding, dilation, ceil_mode});
+  }
+
+  static Tensor adaptive_avg_pool(const Tensor& input, List<Int> output_size) {
+    return Adaptive::avg_pool(name("adaptive_avg_pool", output_size), input, {output_size}, whole);
+  }
+  static Tensor adaptive_avg_pool_backward(const Tensor& grad_output, List<Int> input_size, bool channels_last) {
+    const SizeVector<Int> output_size = trailing_sizes(grad_output, input_size);
+    return Adaptive::avg_pool_backward(name("adaptive_avg_pool", input_size, "_backward"), grad_output, input_size,
+                                       {List<Int>(output_size)}, whole, channels_last);
+  }
+  static Tensor adaptive_max_pool(const Tensor& input, List<Int> output_size) {
+    return Adaptive::max_pool(name("adaptive_max_pool", output_size), input, {output_size});
+  }
+  static Pair adaptive_max_pool_with_offsets(const Tensor& input, List<Int> output_size, bool wide_offsets) {
+    return Adaptive::max_pool_with_offsets(name("adaptive_max_pool", output_size), input, {output_size}, wide_offsets);
+  }
+  static Tensor adaptive_max_pool_backward(const Tensor& grad_output, const Tensor& offsets, List<Int> input_size,
+                                           bool channels_last) {
+    const SizeVector<Int> output_size = trailing_sizes(grad_output, input_size);
+    return Adaptive::max_pool_backward(name("adaptive_max_pool", input_size, "_backward"), grad_output, offsets, input_size,
+                                       {List<Int>(output_size)}, channels_last);
+  }
+  static Tensor adaptive_max_pool_gather(const Tensor& input, const Tensor& offsets, List<Int> output_size) {
+    return Adaptive::max_pool_gather(name("adaptive_max_pool", output_size, "_gather"), input, offsets, {output_size});
+  }
+  static Tensor adaptive_max_pool_indices(const Tensor& offsets, List<Int> input_size) {
+    const SizeVector<Int> output_size = trailing_sizes(offsets, input_size);
+    return Adaptive::max_pool_indices(name("adaptive_max_pool", input_size, "_indices"), offsets, input_size,
+                                      {List<Int>(output_size)});
+  }
+
+  static OpName name(const char* stem, List<Int> spatial, const char* suffix = "") {
+    return {stem, static_cast<int64_t>(spatial.size()), suffix};
+  }
+  // The output size of an adaptive pool is read off a tensor in its shape.
+  static SizeVector<Int> trailing_sizes(const Tensor& tensor, List<Int> input_size) {
+    const auto sizes = sizes_of(tensor, static_cast<const Int*>(nullptr));
+    const size_t count = std::min(sizes.size(), input_size.size());
+    return SizeVector<Int>(sizes.end() - static_cast<int64_t>(count), sizes.end());
+  }
+
+  static void implement(torch::Library& m) {
+    m.impl("avg_pool", TORCH_FN(avg_pool));
+    m.impl("avg_pool_backward", TORCH_FN(avg_pool_backward));
+    m.impl("max_pool", TORCH_FN(max_pool));
+    m.impl("max_pool_with_offsets", TORCH_FN(max_pool_with_offsets));
+    m.impl("max_pool_backward", TORCH_FN(max_pool_backward));
+    m.impl("max_pool_gather", TORCH_FN(max_pool_gather));
+    m.impl("max_pool_indices", TORCH_FN(max_pool_indices));
+    m.impl("adaptive_avg_pool", TORCH_FN(adaptive_avg_pool));
+    m.impl("adaptive_avg_pool_backward", TORCH_FN(adaptive_avg_pool_backward));
+    m.impl("adaptive_max_pool", TORCH_FN(adaptive_max_pool));
+    m.impl("adaptive_max_pool_with_offsets", TORCH_FN(adaptive_max_pool_with_offsets));
+    m.impl("adaptive_max_pool_backward", TORCH_FN(adaptive_max_pool_backward));
+    m.impl("adaptive_max_pool_gather", TORCH_FN(adaptive_max_pool_gather));
+    m.impl("adaptive_max_pool_indices", TORCH_FN(adaptive_max_pool_indices));
+  }
+};
+
+}  // namespace torch_pooling::ops

@@ -1,0 +1,65 @@
+// Memory layout of tensors [N, C, *spatial] and [C, *spatial]: which one a tensor has, and making tensors dense in it.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+
+#include "ops/sizes.h"
+
+namespace torch_pooling::ops {
+
+inline c10::IntArrayRef strides_of(const at::Tensor& tensor, const int64_t*) { return tensor.strides(); }
+inline c10::SymIntArrayRef strides_of(const at::Tensor& tensor, const c10::SymInt*) { return tensor.sym_strides(); }
+inline c10::IntArrayRef sizes_of(const at::Tensor& tensor, const int64_t*) { return tensor.sizes(); }
+inline c10::SymIntArrayRef sizes_of(const at::Tensor& tensor, const c10::SymInt*) { return tensor.sym_sizes(); }
+
+// Strides of a dense tensor of these sizes.
+template <class Int>
+SizeVector<Int> dense_strides(List<Int> sizes, int64_t rank, bool channels_last) {
+  const auto dim = static_cast<int64_t>(sizes.size());
+  SizeVector<Int> strides(static_cast<size_t>(dim), Int(1));
+  const int64_t channel = dim - rank - 1;
+  Int step(1);
+  auto place = [&](int64_t d) {
+    strides[static_cast<size_t>(d)] = step;
+    step = step * sizes[static_cast<size_t>(d)];
+  };
+  if (channels_last) place(channel);
+  for (int64_t d = dim - 1; d > channel; --d) place(d);
+  if (!channels_last) place(channel);
+  if (channel > 0) place(0);
+  return strides;
+}
+
+template <class Int>
+bool is_dense(const at::Tensor& tensor, int64_t rank, bool channels_last) {
+  constexpr const Int* kind = nullptr;
+  const auto sizes = sizes_of(tensor, kind);
+  const auto strides = strides_of(tensor, kind);
+  const SizeVector<Int> expected = dense_strides<Int>(sizes, rank, channels_last);
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] != 1 && strides[d] != expected[d]) return false;
+  }
+  return true;
+}
+
+// torch's own rule where it has a memory format (4-D and 5-D); for 1-D and unbatched tensors, dense strides with the
+// channels innermost that are not also contiguous.
+template <class Int>
+bool is_channels_last(const at::Tensor& tensor, int64_t rank) {
+  if (rank >= 2 && tensor.dim() == rank + 2) {
+    const auto format = tensor.suggest_memory_format();
+    return format == at::MemoryFormat::ChannelsLast || format == at::MemoryFormat::ChannelsLast3d;
+  }
+  return !tensor.is_contiguous() && is_dense<Int>(tensor, rank, true);
+}
+
+inline at::Tensor to_dense(const at::Tensor& tensor, int64_t rank, bool channels_last) {
+  if (is_dense<int64_t>(tensor, rank, channels_last)) return tensor;
+  if (!channels_last) return tensor.contiguous();
+  const int64_t channel = tensor.dim() - rank - 1;
+  return tensor.movedim(channel, -1).contiguous().movedim(-1, channel);
+}
+
+}  // namespace torch_pooling::ops

@@ -1,0 +1,203 @@
+// From arguments to sizes, with ALL argument checks, once for every device and for symbolic sizes (Meta). Every error names
+// the operator, the argument, its value and its limit, and is raised before anything is allocated.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+#include <c10/util/SmallVector.h>
+
+#include <limits>
+#include <ostream>
+#include <string>
+
+#include "core/problem.h"
+#include "ops/window_args.h"
+
+namespace torch_pooling {
+// Symbolic sizes divide with floor semantics and are checked non-negative where it matters.
+template <>
+inline c10::SymInt floor_div<c10::SymInt>(c10::SymInt a, c10::SymInt b) {
+  return a >= 0 ? a / b : c10::SymInt(0) - ((c10::SymInt(0) - a + b - 1) / b);
+}
+}  // namespace torch_pooling
+
+namespace torch_pooling::ops {
+
+// The name a user knows an operator by: avg_pool2d, avg_pool2d_backward.
+struct OpName {
+  const char* stem;
+  int64_t rank;
+  const char* suffix = "";
+};
+inline std::ostream& operator<<(std::ostream& stream, const OpName& op) {
+  return stream << op.stem << op.rank << "d" << op.suffix;
+}
+
+template <class Int>
+using SizeVector = c10::SmallVector<Int, 5>;
+
+template <class Int>
+struct Sizes {
+  int64_t rank = 0;
+  bool batched = true;
+  Int batch{1}, channels{1};
+  SizeVector<Int> input, output;  // [rank]
+};
+
+inline const c10::SymInt& size_of(const at::Tensor& tensor, int64_t d, const c10::SymInt*) {
+  return tensor.sym_sizes()[static_cast<size_t>(d)];
+}
+inline int64_t size_of(const at::Tensor& tensor, int64_t d, const int64_t*) { return tensor.sizes()[static_cast<size_t>(d)]; }
+
+template <class Int>
+std::string shape_text(const at::Tensor& tensor) {
+  return std::is_same_v<Int, int64_t> ? c10::str(tensor.sizes()) : c10::str(tensor.sym_sizes());
+}
+
+inline void check_rank(const OpName& op, int64_t rank) {
+  TORCH_CHECK(rank >= 1 && rank <= 3, op, ": rank must be 1, 2 or 3 spatial axes, but got ", rank);
+}
+
+// Reads batch and channels off a tensor [N, C, *spatial] or [C, *spatial]. Axes after the batch must not be empty, save
+// those in `spatial_may_be_empty` (a gradient of an empty output) and, where a reduction needs none, channels.
+template <class Int>
+Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, bool spatial_may_be_empty,
+                         bool channels_may_be_empty) {
+  check_rank(op, rank);
+  const int64_t dim = tensor.dim();
+  TORCH_CHECK_INDEX(dim > rank - 1 || rank == 1, op, ": dimension out of range: expected ", name, " to have ", rank + 1, " or ",
+                    rank + 2, " dimensions, but got ", dim);
+  TORCH_CHECK(dim == rank + 1 || dim == rank + 2, op, ": expected ", name, " to be ", rank + 1, "-D (unbatched) or ", rank + 2,
+              "-D (batched), but got ", dim, "-D with sizes ", shape_text<Int>(tensor));
+  Sizes<Int> sizes;
+  sizes.rank = rank;
+  sizes.batched = dim == rank + 2;
+  const int64_t first = sizes.batched ? 1 : 0;
+  if (sizes.batched) sizes.batch = size_of(tensor, 0, static_cast<const Int*>(nullptr));
+  sizes.channels = size_of(tensor, first, static_cast<const Int*>(nullptr));
+  for (int64_t d = first; d < dim; ++d) {
+    if (d == first ? channels_may_be_empty : spatial_may_be_empty) continue;
+    TORCH_CHECK(size_of(tensor, d, static_cast<const Int*>(nullptr)) != 0, op, ": expected ", name,
+                " to have non-zero size for non-batch dimensions, but it has sizes ", shape_text<Int>(tensor), " with dimension ",
+                d, " being empty");
+  }
+  return sizes;
+}
+
+template <class Int>
+const Int& entry(List<Int> list, int64_t axis) {
+  return list[list.size() == 1 ? 0 : static_cast<size_t>(axis)];
+}
+
+template <class Int>
+void check_list(const OpName& op, const char* name, List<Int> list, int64_t rank, bool may_be_empty) {
+  const auto length = static_cast<int64_t>(list.size());
+  TORCH_CHECK(length == 1 || length == rank || (may_be_empty && length == 0), op, ": ", name,
+              " must be a single int or a tuple of ", rank, " ints, but got ", length, " values");
+}
+
+template <class Int>
+void check_range(const OpName& op, const char* name, const Int& value, int64_t least, int64_t most) {
+  TORCH_CHECK(value >= least, op, ": ", name, " must be ", least == 0 ? "non-negative" : "greater than zero", ", but got ", value);
+  TORCH_CHECK(value <= most, op, ": ", name, " must be at most ", most, ", but got ", value);
+}
+
+// Sliding windows: output sizes, and the checks of every argument. Fills sizes.output; axes where sizes are plain.
+template <class Int>
+void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& sizes, Axis* axes) {
+  check_list<Int>(op, "kernel_size", args.kernel_size, sizes.rank, false);
+  check_list<Int>(op, "stride", args.stride, sizes.rank, true);
+  check_list<Int>(op, "padding", args.padding, sizes.rank, false);
+  check_list<Int>(op, "dilation", args.dilation, sizes.rank, false);
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  sizes.output.clear();
+  for (int64_t axis = 0; axis < sizes.rank; ++axis) {
+    const Int& kernel = entry<Int>(args.kernel_size, axis);
+    const Int& stride = args.stride.empty() ? kernel : entry<Int>(args.stride, axis);
+    const Int& padding = entry<Int>(args.padding, axis);
+    const Int& dilation = entry<Int>(args.dilation, axis);
+    check_range<Int>(op, "kernel_size", kernel, 1, most);
+    check_range<Int>(op, "stride", stride, 1, sizes.rank == 1 ? int64_t{1} << 40 : most);
+    check_range<Int>(op, "padding", padding, 0, most);
+    check_range<Int>(op, "dilation", dilation, 1, most);
+    const Int effective = dilation * (kernel - 1) + 1;  // below 2^62
+    TORCH_CHECK(padding * 2 <= effective, op, ": padding must be at most half of the effective kernel size, but got padding ",
+                padding, " for kernel_size ", kernel, " with dilation ", dilation, " (at most ", effective / 2, ")");
+    const Int& input = sizes.input[static_cast<size_t>(axis)];
+    const Int output = sliding_output_size<Int>(input, kernel, stride, padding, padding, dilation, args.ceil_mode);
+    TORCH_CHECK(output >= 1, op, ": the window is too large: spatial axis ", axis, " of size ", input, " with kernel_size ",
+                kernel, ", stride ", stride, ", padding ", padding, " and dilation ", dilation, " would give output size ", output);
+    if constexpr (std::is_same_v<Int, int64_t>) {
+      axes[3 - sizes.rank + axis] = Axis::sliding(input, kernel, stride, padding, padding, dilation, args.ceil_mode);
+    }
+    sizes.output.push_back(output);
+  }
+}
+
+template <class Int>
+void place_windows(const OpName& op, const AdaptiveArgs<Int>& args, Sizes<Int>& sizes, Axis* axes) {
+  TORCH_CHECK(static_cast<int64_t>(args.output_size.size()) == sizes.rank, op, ": output_size must have ", sizes.rank,
+              " elements, but got ", args.output_size.size());
+  sizes.output.clear();
+  for (int64_t axis = 0; axis < sizes.rank; ++axis) {
+    const Int& output = args.output_size[static_cast<size_t>(axis)];
+    const Int& input = sizes.input[static_cast<size_t>(axis)];
+    TORCH_CHECK(output >= 0, op, ": elements of output_size must be greater than or equal to 0, but got ", output);
+    if constexpr (std::is_same_v<Int, int64_t>) {
+      TORCH_CHECK(input <= std::numeric_limits<int64_t>::max() / std::max<int64_t>(1, output) - 1, op,
+                  ": output_size ", output, " is too large for an input of size ", input);
+      axes[3 - sizes.rank + axis] = Axis::adaptive_to(input, output);
+    }
+    sizes.output.push_back(output);
+  }
+}
+
+inline int64_t rank_of(const SlidingArgs<int64_t>& args) { return args.rank; }
+inline int64_t rank_of(const SlidingArgs<c10::SymInt>& args) { return args.rank; }
+template <class Int>
+int64_t rank_of(const AdaptiveArgs<Int>& args) {
+  return static_cast<int64_t>(args.output_size.size());
+}
+
+// Sizes of a forward call, from its input.
+template <class Int, class Args>
+Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& args, bool channels_may_be_empty, Axis* axes) {
+  Sizes<Int> sizes = leading_sizes<Int>(op, "input", input, rank_of(args), false, channels_may_be_empty);
+  for (int64_t d = input.dim() - sizes.rank; d < input.dim(); ++d) {
+    sizes.input.push_back(size_of(input, d, static_cast<const Int*>(nullptr)));
+  }
+  place_windows(op, args, sizes, axes);
+  return sizes;
+}
+
+// Sizes of a backward call: batch and channels from a tensor in the shape of the output, spatial sizes from input_size.
+template <class Int, class Args>
+Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& like_output, List<Int> input_size, const Args& args,
+                          Axis* axes) {
+  Sizes<Int> sizes = leading_sizes<Int>(op, name, like_output, rank_of(args), true, true);
+  TORCH_CHECK(static_cast<int64_t>(input_size.size()) == sizes.rank, op, ": input_size must have ", sizes.rank,
+              " elements (spatial sizes only), but got ", input_size.size());
+  constexpr int64_t most = int64_t{1} << 60;
+  for (const Int& size : input_size) check_range<Int>(op, "input_size", size, 1, most);
+  sizes.input.assign(input_size.begin(), input_size.end());
+  place_windows(op, args, sizes, axes);
+  for (int64_t axis = 0; axis < sizes.rank; ++axis) {
+    const Int& given = size_of(like_output, like_output.dim() - sizes.rank + axis, static_cast<const Int*>(nullptr));
+    const Int& expected = sizes.output[static_cast<size_t>(axis)];
+    TORCH_CHECK(given == expected, op, ": ", name, " has sizes ", shape_text<Int>(like_output), ", but its spatial axis ", axis,
+                " must have size ", expected, " for input_size ", input_size);
+  }
+  return sizes;
+}
+
+template <class Int>
+SizeVector<Int> tensor_sizes(const Sizes<Int>& sizes, const SizeVector<Int>& spatial) {
+  SizeVector<Int> all;
+  if (sizes.batched) all.push_back(sizes.batch);
+  all.push_back(sizes.channels);
+  all.append(spatial.begin(), spatial.end());
+  return all;
+}
+
+}  // namespace torch_pooling::ops

@@ -1,0 +1,33 @@
+// The operators on the CPU: operator bodies meet the CPU's launchers.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <ATen/EmptyTensor.h>
+
+#include "cpu/launch.h"
+#include "ops/implement.h"
+
+namespace torch_pooling {
+namespace {
+
+struct Cpu {
+  using Int = int64_t;
+  static constexpr bool computes = true;
+
+  static at::Tensor empty(c10::IntArrayRef sizes, const at::TensorOptions& options) {
+    return at::detail::empty_cpu(sizes, options);
+  }
+  static at::Tensor empty_strided(c10::IntArrayRef sizes, c10::IntArrayRef strides, const at::TensorOptions& options) {
+    return at::detail::empty_strided_cpu(sizes, strides, options);
+  }
+  static constexpr auto avg_pool = cpu::avg_pool;
+  static constexpr auto avg_pool_backward = cpu::avg_pool_backward;
+  static constexpr auto max_pool = cpu::max_pool;
+  static constexpr auto max_pool_backward = cpu::max_pool_backward;
+  static constexpr auto max_pool_gather = cpu::max_pool_gather;
+  static constexpr auto max_pool_indices = cpu::max_pool_indices;
+  static constexpr auto offsets_in_window = cpu::offsets_in_window;
+};
+
+}  // namespace
+}  // namespace torch_pooling
+
+TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) { torch_pooling::ops::Operators<torch_pooling::Cpu>::implement(m); }

@@ -1,0 +1,11 @@
+"""torch_pooling: drop-in average, max, adaptive and global pooling for PyTorch, faster and with less saved memory.
+
+``import torch_pooling`` gives the modules and ``functional``, with the names and arguments of ``torch.nn``.
+"""
+
+from torch_pooling import functional
+from torch_pooling._library import __version__
+from torch_pooling.modules import *  # noqa: F403
+from torch_pooling.modules import __all__ as _modules
+
+__all__ = ["__version__", "functional", *_modules]  # noqa: PLE0604
