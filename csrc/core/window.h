@@ -57,6 +57,12 @@ Int sliding_output_size(const Int& input, const Int& kernel, const Int& stride, 
   return output;
 }
 
+struct Range {
+  int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
+  bool operator==(const Range&) const = default;
+};
+
 struct Axis {
   int64_t input = 1;   // I
   int64_t output = 1;  // O
@@ -143,6 +149,19 @@ struct Axis {
     return span;
   }
 
+  // A range that holds every output reading a position of `inputs`, and perhaps a few more.
+  Range outputs_near(const Range& inputs) const {
+    if (adaptive) {
+      const Span last = outputs_of(inputs.end - 1);
+      return {outputs_of(inputs.begin).first, last.first + last.count};
+    }
+    const int64_t reach = inputs.begin + padding_begin - (kernel - 1) * dilation;
+    const int64_t low = reach > 0 ? ceil_div<int64_t>(reach, stride) : 0;
+    const int64_t high = (inputs.end - 1 + padding_begin) / stride + 1;
+    const int64_t end = high < output ? high : output;
+    return {low < end ? low : end, end};
+  }
+
   // Tap by which output o reads position i, for an o that does read it.
   TP_HOST_DEVICE int64_t tap_of(int64_t o, int64_t i) const { return (i - origin_of(o)) / tap_step(); }
 
@@ -160,6 +179,11 @@ struct Axis {
     return output == 0 || counted_taps(output - 1, count_padding) == kernel;
   }
 
+  // True when no tap of any output lies outside the axis.
+  bool stays_inside() const {
+    if (adaptive || output == 0) return true;
+    return padding_begin == 0 && origin_of(output - 1) + (kernel - 1) * dilation < input;
+  }
   bool is_identity() const {
     return !adaptive && kernel == 1 && stride == 1 && padding_begin == 0 && output == input;
   }

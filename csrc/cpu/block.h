@@ -26,6 +26,13 @@ struct Loop {
   int64_t count = 1, source = 0, target = 0;  // strides of source and target
 };
 
+// Where the last pass of a reduction writes: straight into the result, where its elements are lanes. Beyond `limit` nothing
+// may be written; below it a row may overrun into the next, which is written later. Null: scratch memory with slack.
+struct Final {
+  const void* limit = nullptr;
+  double divisor = 1;  // of sums
+};
+
 // target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
 struct WindowsArgs {
   const void* source;
@@ -38,7 +45,8 @@ struct WindowsArgs {
   const Window* windows;
   int64_t window_count;
   int64_t code_scale;  // a tap adds (tap * code_scale) to its source code
-  bool can_overread;
+  bool can_overread;   // and overrun its target, as far as `last` allows
+  Final last;
 };
 
 // target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
@@ -48,6 +56,7 @@ struct CombArgs {
   void* target_code;
   Loop loops[3];
   int64_t outputs, advance, step, taps;
+  Final last;
 };
 
 // Sums spread over s inputs each: target[l, q * s + r] = sum over m of source[l, q - m], m < ceil((taps - r) / s).
@@ -70,18 +79,20 @@ struct ConvertArgs {
   double divisor;  // 1: none
 };
 
-// Max backward, one row of grad_input. Rows are those of grad_output that cover it, with the code of their first tap there.
+// Max backward, one row of grad_input from the rows of grad_output that cover it, each with the code of its first tap there.
+// Gradients are storage, codes bytes or code lanes; a kernel reads both within the row and its margins, and codes beyond.
 struct PullRow {
-  const void* grad;  // lanes
-  const void* code;  // code lanes
+  const void* grad;
+  const void* code;
   int64_t base;
 };
-struct PullLanesArgs {  // lanes along the row: target[q * stride + r] for q in [0, count), r in [0, stride)
+struct PullLanesArgs {  // lanes along the row: element q * stride + r - skip, for q in [0, count) and r in [0, stride)
   const PullRow* rows;
   int64_t row_count;
   int64_t count, taps, stride;
-  void* target;
-  void* scratch;  // lanes [count + slack] for strides above 2
+  int64_t skip, length;  // elements to write
+  void* target;          // storage
+  void* scratch;         // lanes, for strides above 1
 };
 struct PullEntry {
   int64_t output;  // position along the row of grad_output
@@ -93,8 +104,8 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   const PullEntry* entries;
   const int64_t* index;
   int64_t positions;
-  int64_t channels;
-  void* target;
+  int64_t channels, grad_pixel, code_pixel, target_pixel;
+  void* target;  // storage
 };
 
 using WindowsFn = void (*)(const WindowsArgs&);
@@ -113,15 +124,17 @@ struct ReduceKernels {
   ConvertFn load = nullptr;                            // storage to lanes
   ConvertFn finish = nullptr;                          // lanes to storage
 };
+// [0]: codes are bytes, [1]: codes are lanes as wide as those of the gradient.
 struct PullKernels {
   int lane_bytes = 0;
-  void (*lanes)(const PullLanesArgs&) = nullptr;
-  void (*pixels)(const PullPixelsArgs&) = nullptr;
+  void (*lanes[2])(const PullLanesArgs&) = {};
+  void (*pixels[2])(const PullPixelsArgs&) = {};
 };
 // Between code lanes of 2, 4 or 8 bytes and the stored offset types.
 struct CodeKernels {
   ConvertFn store[4] = {};  // lanes to OffsetType
   ConvertFn load[4] = {};   // OffsetType to lanes
+  ConvertFn copy_bytes = nullptr;
 };
 
 struct KernelTable {
@@ -130,7 +143,7 @@ struct KernelTable {
   ReduceKernels sum[dtype_count], wide_sum[dtype_count];  // wide: 64-bit lanes, for long windows
   ReduceKernels max[dtype_count];
   ReduceKernels coded_max[dtype_count], wide_coded_max[dtype_count];
-  PullKernels pull_float, pull_double;
+  PullKernels pull[dtype_count];
   CodeKernels codes2, codes4, codes8;
 };
 

@@ -65,3 +65,10 @@ void code_kernel(const ConvertArgs& a) {
     });
   });
 }
+
+inline void copy_kernel(const ConvertArgs& a) {
+  for_loops(a.loops, [&](int64_t source, int64_t target) {
+    std::memcpy(static_cast<char*>(a.target) + target, static_cast<const char*>(a.source) + source,
+                static_cast<size_t>(a.count));
+  });
+}

@@ -76,10 +76,9 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   problem.fold_whole_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
-  const ReduceKernels& lanes = problem.window_elements() > INT32_MAX ? table.wide_sum[dtype] : table.sum[dtype];
-  const PullKernels& pull = lanes.lane_bytes == 4 ? table.pull_float : table.pull_double;
-  run(MaxBackward(problem, lanes, pull, code_kernels(lanes.lane_bytes), element_bytes(problem.dtype), grad_output, offsets, type,
-                  grad_input));
+  const PullKernels& pull = table.pull[dtype];
+  run(MaxBackward(problem, table.sum[dtype], pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype),
+                  {grad_output, offsets, type, grad_input}));
 }
 
 void max_pool_gather(Problem problem, const void* input, const void* offsets, OffsetType type, void* output) {

@@ -1,15 +1,19 @@
-// See max_backward.h. A tile is a box of grad_input, of one plane (or one batch entry and some channels); the outputs that
-// read it are converted once into scratch rows, then rows of grad_input are made from them.
+// See max_backward.h. A tile is a box of grad_input: whole planes where they are small, else rows of one plane, of some channels
+// in channels-last. Gradients are read and written in place; only codes are staged, where rows of them need margins.
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cpu/max_backward.h"
 
 #include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "core/half.h"
 
 namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t pull_tile_elements = 4096;
-constexpr int64_t scatter_tile_elements = 1 << 16;
+constexpr int64_t scatter_tile_elements = 1 << 15;
 constexpr int64_t largest_pull = 36;  // outputs that may read one input; beyond it a scatter costs less
 constexpr int64_t offset_bytes[] = {1, 2, 4, 8};
 
@@ -20,31 +24,35 @@ int64_t overlap_of(const Axis& axis) {
   return ceil_div<int64_t>(comb.taps, comb.advance);
 }
 
-Range union_of(const Axis& axis, const Range& inputs) {
-  Range outputs{INT64_MAX, INT64_MIN};
-  for (int64_t i = inputs.begin; i < inputs.end; ++i) {
-    const Span span = axis.outputs_of(i);
-    if (span.count == 0) continue;
-    outputs.begin = std::min(outputs.begin, span.first);
-    outputs.end = std::max(outputs.end, span.first + (span.count - 1) * span.step + 1);
-  }
-  return outputs.begin > outputs.end ? Range{0, 0} : outputs;
+float lane_of(float value) { return value; }
+double lane_of(double value) { return value; }
+float lane_of(BFloat16Bits value) { return to_float(value); }
+float lane_of(HalfBits value) { return to_float(value); }
+
+int64_t offset_of(const Strides& strides, const Range (&box)[dimensions]) {
+  int64_t offset = 0;
+  for (int d = 0; d < dimensions; ++d) offset += box[d].begin * strides.of[d];
+  return offset;
 }
 
 }  // namespace
 
 struct MaxBackward::Tile {
   Range input[dimensions], output[dimensions];
-  // Scratch rows of the outputs: `length` lanes each, of which the first `margin` belong to no output.
-  int64_t margin = 0, length = 0;
-  int64_t first_q = 0, count_q = 0, skip = 0;  // PullLanes: input i is q * stride + r, less the skipped ones
+  // PullLanes: input i is q * stride + r, less the skipped ones. Rows of outputs have margins on both sides: `margin`
+  // positions before the first real one, `length` in all, the first `reach` of them before q = first_q.
+  int64_t first_q = 0, count_q = 0, skip = 0, margin = 0, length = 0, reach = 0;
+  // Rows to pull from: element at the row's first q, strides of planes and rows.
+  const char* grad = nullptr;
+  const char* code = nullptr;
+  int64_t grad_plane = 0, grad_depth = 0, grad_row = 0;  // bytes
+  int64_t code_plane = 0, code_depth = 0, code_row = 0;  // bytes
+  int64_t grad_pixel = 1, code_pixel = 1;                // elements
 };
 
-MaxBackward::MaxBackward(const Problem& problem, const ReduceKernels& kernels, const PullKernels& pull, const CodeKernels& codes,
-                         int64_t element_bytes, const void* grad_output, const void* offsets, OffsetType offset_type,
-                         void* grad_input)
-    : problem_(problem), kernels_(kernels), pull_(pull), codes_(codes), element_bytes_(element_bytes),
-      grad_output_(grad_output), offsets_(offsets), offset_type_(offset_type), grad_input_(grad_input) {
+MaxBackward::MaxBackward(const Problem& problem, const ReduceKernels& sums, const PullKernels& pull, const CodeKernels& codes,
+                         int64_t element_bytes, const MaxGradients& gradients)
+    : problem_(problem), sums_(sums), pull_(pull), codes_(codes), element_bytes_(element_bytes), gradients_(gradients) {
   const bool first = problem.layout == Layout::ChannelsFirst;
   input_size_[0] = output_size_[0] = first ? problem.batch * problem.channels : problem.batch;
   input_size_[4] = output_size_[4] = first ? 1 : problem.channels;
@@ -56,6 +64,11 @@ MaxBackward::MaxBackward(const Problem& problem, const ReduceKernels& kernels, c
   output_strides_ = packed_strides(output_size_);
   work_ = problem.input_elements() + problem.output_elements();
   choose_mode();
+  byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
+  if (mode_ != Mode::Scatter) {
+    const int axes = mode_ == Mode::PullPixels ? 3 : 2;
+    for (int axis = 0; axis < axes; ++axis) spans_[axis] = SpanTable({problem.axes[axis], true});
+  }
   choose_tiles();
 }
 
@@ -95,6 +108,11 @@ void MaxBackward::choose_tiles() {
     if (tile[d] < input_size_[d]) break;
     elements *= tile[d] * per_input(d);
   }
+  if (tile[1] >= input_size_[1] && tile[2] >= input_size_[2] && tile[3] >= input_size_[3] && tile[4] >= input_size_[4]) {
+    tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, input_size_[0]));
+  }
+  whole_planes_ = tile[1] >= input_size_[1] && tile[2] >= input_size_[2] && tile[3] >= input_size_[3];
+  for (const Axis& axis : problem_.axes) whole_planes_ &= axis.stays_inside();
   for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(input_size_[d], tile[d]);
 }
 
@@ -106,7 +124,8 @@ int64_t MaxBackward::tiles() const {
 
 void MaxBackward::run(int64_t begin, int64_t end) const {
   Scratch& scratch = thread_scratch();
-  Tile tile;
+  if (mode_ == Mode::Scatter) list_taps(scratch);
+  Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
     int64_t rest = index;
     for (int d = dimensions - 1; d >= 0; --d) {
@@ -115,61 +134,129 @@ void MaxBackward::run(int64_t begin, int64_t end) const {
       tile.input[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], input_size_[d])};
     }
     tile.output[0] = tile.input[0], tile.output[4] = tile.input[4];
-    for (int axis = 0; axis < 3; ++axis) tile.output[axis + 1] = union_of(problem_.axes[axis], tile.input[axis + 1]);
-    if (mode_ == Mode::PullLanes) {
-      const Comb comb = problem_.axes[2].comb();
-      const int64_t shift = -comb.first;
-      tile.first_q = (tile.input[3].begin + shift) / comb.advance;
-      tile.count_q = (tile.input[3].end - 1 + shift) / comb.advance + 1 - tile.first_q;
-      tile.skip = tile.input[3].begin + shift - tile.first_q * comb.advance;
-      const int64_t reach = ceil_div<int64_t>(comb.taps, comb.advance) - 1;
-      tile.output[3] = {std::clamp<int64_t>(tile.first_q - reach, 0, output_size_[3]),
-                        std::clamp<int64_t>(tile.first_q + tile.count_q, 0, output_size_[3])};
-      if (tile.output[3].end < tile.output[3].begin) tile.output[3].end = tile.output[3].begin;
-      tile.margin = tile.output[3].begin - (tile.first_q - reach);
-      tile.length = tile.count_q + reach;
-    } else {
-      tile.margin = 0;
-      tile.length = tile.output[3].size();
+    if (index == begin || !std::equal(tile.input + 1, tile.input + 4, last.input + 1)) {
+      locate_outputs(tile);
+      if (mode_ == Mode::PullPixels) list_pixels(tile, scratch);
     }
-    load_outputs(tile, scratch);
     if (mode_ == Mode::Scatter) {
-      kernels_.lane_bytes == 4 ? scatter<float, int32_t>(tile, scratch) : scatter<double, int64_t>(tile, scratch);
+      scatter_tile(tile, scratch);
     } else {
+      stage_codes(tile, scratch);
+      stage_grads(tile, scratch);
       pull_rows(tile, scratch);
     }
+    last = tile;
   }
   scratch.trim();
 }
 
-// Gradients to lanes and offsets to code lanes, in rows [depth, height, margin + width, channels].
-void MaxBackward::load_outputs(const Tile& tile, Scratch& scratch) const {
-  int64_t size[dimensions], padded[dimensions], offset = 0, total = 1;
+void MaxBackward::locate_outputs(Tile& tile) const {
+  for (int axis = 0; axis < 3; ++axis) tile.output[axis + 1] = problem_.axes[axis].outputs_near(tile.input[axis + 1]);
+  tile.margin = tile.reach = 0;
+  tile.length = tile.output[3].size();
+  if (mode_ != Mode::PullLanes) return;
+  const Comb comb = problem_.axes[2].comb();
+  const int64_t shift = -comb.first;
+  tile.reach = ceil_div<int64_t>(comb.taps, comb.advance) - 1;
+  tile.first_q = (tile.input[3].begin + shift) / comb.advance;
+  tile.count_q = (tile.input[3].end - 1 + shift) / comb.advance + 1 - tile.first_q;
+  tile.skip = tile.input[3].begin + shift - tile.first_q * comb.advance;
+  tile.output[3].begin = std::clamp<int64_t>(tile.first_q - tile.reach, 0, output_size_[3]);
+  tile.output[3].end = std::clamp<int64_t>(tile.first_q + tile.count_q, tile.output[3].begin, output_size_[3]);
+  tile.margin = tile.output[3].begin - (tile.first_q - tile.reach);
+  tile.length = tile.count_q + tile.reach;
+}
+
+// For every position of the width, the outputs that read it and by which tap.
+void MaxBackward::list_pixels(const Tile& tile, Scratch& scratch) const {
+  const Axis& width = problem_.axes[2];
+  scratch.entries.clear();
+  scratch.index.assign(1, 0);
+  for (int64_t i = tile.input[3].begin; i < tile.input[3].end; ++i) {
+    const Span span = spans_[2].at(i);
+    for (int64_t n = 0, o = span.first; n < span.count; ++n, o += span.step) {
+      scratch.entries.push_back({o - tile.output[3].begin, width.tap_of(o, i)});
+    }
+    scratch.index.push_back(static_cast<int64_t>(scratch.entries.size()));
+  }
+}
+
+// Codes in rows [planes, depth, height, margin + width + margin, channels]; in place where they need neither margins nor
+// another type.
+void MaxBackward::stage_codes(Tile& tile, Scratch& scratch) const {
+  const int type = static_cast<int>(gradients_.offset_type);
+  const int64_t offset = offset_of(output_strides_, tile.output);
+  const char* const source = static_cast<const char*>(gradients_.offsets) + offset * offset_bytes[type];
+  const bool margins = tile.length != tile.output[3].size();
+  const int64_t bytes = byte_codes_ ? 1 : pull_.lane_bytes;
+  if (byte_codes_ && !margins) {
+    tile.code = source;
+    tile.code_pixel = output_strides_.of[3];
+    tile.code_row = output_strides_.of[2];
+    tile.code_depth = output_strides_.of[1];
+    tile.code_plane = output_strides_.of[0];
+  } else {
+    int64_t size[dimensions], padded[dimensions], total = 1;
+    for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
+    padded[3] = tile.length;
+    for (int64_t n : padded) total *= n;
+    const Strides target = packed_strides(padded);
+    char* const staged = scratch.codes[0].reserve(total * bytes);
+    if (margins) std::memset(staged, 0xff, static_cast<size_t>(total * bytes));  // no tap has this code
+    char* const first = staged + tile.margin * target.of[3] * bytes;
+    for_nest(size, output_strides_, target, nullptr, -1,
+             [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+               ConvertArgs args{source + s * offset_bytes[type], first + t * bytes, {loops[0], loops[1], loops[2]}, inner,
+                                nullptr, {0, 0, 0}, 1};
+               byte_codes_ ? codes_.copy_bytes(args) : codes_.load[type](args);
+             });
+    tile.code = staged;
+    tile.code_pixel = target.of[3];
+    tile.code_row = target.of[2] * bytes;
+    tile.code_depth = target.of[1] * bytes;
+    tile.code_plane = target.of[0] * bytes;
+  }
+  tile.code += tile.reach * bytes;
+}
+
+// Gradients in place, unless the margins of their rows reach beyond the tensor: what lies there is read, and ignored.
+void MaxBackward::stage_grads(Tile& tile, Scratch& scratch) const {
+  const int64_t offset = offset_of(output_strides_, tile.output);
+  int64_t last = offset, total = 1;
   for (int d = 0; d < dimensions; ++d) {
-    size[d] = padded[d] = tile.output[d].size();
-    offset += tile.output[d].begin * output_strides_.of[d];
+    last += std::max<int64_t>(tile.output[d].size() - 1, 0) * output_strides_.of[d];
+    total *= output_size_[d];
   }
+  const int64_t right = (tile.length - tile.margin - tile.output[3].size()) * output_strides_.of[3];
+  const char* const source = static_cast<const char*>(gradients_.grad_output) + offset * element_bytes_;
+  if (offset >= tile.margin * output_strides_.of[3] && last + right < total) {
+    tile.grad = source + (tile.reach - tile.margin) * output_strides_.of[3] * element_bytes_;
+    tile.grad_pixel = output_strides_.of[3];
+    tile.grad_row = output_strides_.of[2] * element_bytes_;
+    tile.grad_depth = output_strides_.of[1] * element_bytes_;
+    tile.grad_plane = output_strides_.of[0] * element_bytes_;
+    return;
+  }
+  int64_t size[dimensions], padded[dimensions], elements = 1;
+  for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
   padded[3] = tile.length;
-  for (int64_t n : padded) total *= n;
-  const int64_t lane = kernels_.lane_bytes;
-  char* const grad = scratch.values[0].reserve(total * lane);
-  char* const code = scratch.codes[0].reserve(total * lane);
-  if (tile.length != size[3]) {  // margins: no gradient, and a code that no tap has
-    std::fill_n(grad, total * lane, char{0});
-    std::fill_n(code, total * lane, static_cast<char>(0xff));
-  }
+  for (int64_t n : padded) elements *= n;
   const Strides target = packed_strides(padded);
-  const int64_t skip = tile.margin * padded[4] * lane;
-  const int64_t code_bytes = offset_bytes[static_cast<int>(offset_type_)];
+  char* const staged = scratch.values[0].reserve(elements * element_bytes_);
+  char* const first = staged + tile.margin * target.of[3] * element_bytes_;
   for_nest(size, output_strides_, target, nullptr, -1,
            [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-             ConvertArgs args{static_cast<const char*>(grad_output_) + (offset + s) * element_bytes_, grad + skip + t * lane,
-                              {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1};
-             kernels_.load(args);
-             args.source = static_cast<const char*>(offsets_) + (offset + s) * code_bytes;
-             args.target = code + skip + t * lane;
-             codes_.load[static_cast<int>(offset_type_)](args);
+             codes_.copy_bytes({source + s * element_bytes_, first + t * element_bytes_,
+                                {{loops[0].count, loops[0].source * element_bytes_, loops[0].target * element_bytes_},
+                                 {loops[1].count, loops[1].source * element_bytes_, loops[1].target * element_bytes_},
+                                 {loops[2].count, loops[2].source * element_bytes_, loops[2].target * element_bytes_}},
+                                inner * element_bytes_, nullptr, {0, 0, 0}, 1});
            });
+  tile.grad = staged + tile.reach * target.of[3] * element_bytes_;
+  tile.grad_pixel = target.of[3];
+  tile.grad_row = target.of[2] * element_bytes_;
+  tile.grad_depth = target.of[1] * element_bytes_;
+  tile.grad_plane = target.of[0] * element_bytes_;
 }
 
 void MaxBackward::pull_rows(const Tile& tile, Scratch& scratch) const {
@@ -177,121 +264,151 @@ void MaxBackward::pull_rows(const Tile& tile, Scratch& scratch) const {
   const Axis& height = problem_.axes[1];
   const Axis& width = problem_.axes[2];
   const Comb comb = width.comb();
-  const int64_t lane = kernels_.lane_bytes, channels = tile.input[4].size();
-  const int64_t row_bytes = tile.length * channels * lane;
   const bool pixels = mode_ == Mode::PullPixels;
-  if (pixels) {
-    scratch.entries.clear();
-    scratch.index.assign(1, 0);
-    for (int64_t i = tile.input[3].begin; i < tile.input[3].end; ++i) {
-      const Span span = width.outputs_of(i);
-      for (int64_t n = 0, o = span.first; n < span.count; ++n, o += span.step) {
-        scratch.entries.push_back({o - tile.output[3].begin, width.tap_of(o, i)});
-      }
-      scratch.index.push_back(static_cast<int64_t>(scratch.entries.size()));
-    }
-  }
-  const int64_t pitch = pixels ? tile.input[3].size() * channels : tile.count_q * comb.advance;
-  const int64_t rows = tile.input[1].size() * tile.input[2].size();
-  char* target = scratch.values[1].reserve(rows * pitch * lane);
-  char* const lanes = target;
-  const int64_t reach = pixels ? 0 : tile.length - tile.count_q;
-  for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
-    const Span planes = depth.outputs_of(id);
-    for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih, target += pitch * lane) {
-      const Span lines = height.outputs_of(ih);
-      scratch.rows.clear();
-      for (int64_t a = 0, od = planes.first; a < planes.count; ++a, od += planes.step) {
-        for (int64_t b = 0, oh = lines.first; b < lines.count; ++b, oh += lines.step) {
-          const int64_t row = (od - tile.output[1].begin) * tile.output[2].size() + oh - tile.output[2].begin;
-          const int64_t base = (depth.tap_of(od, id) * height.max_taps() + height.tap_of(oh, ih)) * width.max_taps();
-          const int64_t at = row * row_bytes + reach * lane;
-          scratch.rows.push_back({scratch.values[0].reserve(0) + at, scratch.codes[0].reserve(0) + at, base});
+  const int kind = byte_codes_ ? 0 : 1;
+  char* const spare = !pixels && comb.advance > 1
+                          ? scratch.row.reserve(tile.count_q * comb.advance * pull_.lane_bytes) : nullptr;
+  char* const target = static_cast<char*>(gradients_.grad_input) + offset_of(input_strides_, tile.input) * element_bytes_;
+  for (int64_t plane = 0; plane < tile.input[0].size(); ++plane) {
+    for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
+      const Span planes = spans_[0].at(id);
+      for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih) {
+        const Span lines = spans_[1].at(ih);
+        scratch.rows.clear();
+        for (int64_t a = 0, od = planes.first; a < planes.count; ++a, od += planes.step) {
+          for (int64_t b = 0, oh = lines.first; b < lines.count; ++b, oh += lines.step) {
+            const int64_t at_d = od - tile.output[1].begin, at_h = oh - tile.output[2].begin;
+            const int64_t base = (depth.tap_of(od, id) * height.max_taps() + height.tap_of(oh, ih)) * width.max_taps();
+            scratch.rows.push_back({tile.grad + plane * tile.grad_plane + at_d * tile.grad_depth + at_h * tile.grad_row,
+                                    tile.code + plane * tile.code_plane + at_d * tile.code_depth + at_h * tile.code_row, base});
+          }
+        }
+        const int64_t count = static_cast<int64_t>(scratch.rows.size());
+        char* const row = target + (plane * input_strides_.of[0] + (id - tile.input[1].begin) * input_strides_.of[1]
+                                    + (ih - tile.input[2].begin) * input_strides_.of[2]) * element_bytes_;
+        if (pixels) {
+          pull_.pixels[kind]({scratch.rows.data(), count, scratch.entries.data(), scratch.index.data(), tile.input[3].size(),
+                              tile.input[4].size(), tile.grad_pixel, tile.code_pixel, input_strides_.of[3], row});
+        } else {
+          pull_.lanes[kind]({scratch.rows.data(), count, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(),
+                             row, spare});
         }
       }
-      const int64_t count = static_cast<int64_t>(scratch.rows.size());
-      if (pixels) {
-        pull_.pixels({scratch.rows.data(), count, scratch.entries.data(), scratch.index.data(), tile.input[3].size(), channels,
-                      target});
-      } else {
-        char* const spare = comb.advance > 2 ? scratch.row.reserve(tile.count_q * lane) : nullptr;
-        pull_.lanes({scratch.rows.data(), count, tile.count_q, comb.taps, comb.advance, target, spare});
+    }
+  }
+}
+
+// Where a tap lies from its window's origin, for windows of few taps.
+void MaxBackward::list_taps(Scratch& scratch) const {
+  constexpr int64_t most = 1 << 14;
+  scratch.taps.clear();
+  if (problem_.window_elements() > most) return;
+  const Axis* const axes = problem_.axes;
+  for (int64_t d = 0; d < axes[0].max_taps(); ++d) {
+    for (int64_t h = 0; h < axes[1].max_taps(); ++h) {
+      for (int64_t w = 0; w < axes[2].max_taps(); ++w) {
+        scratch.taps.push_back({d * axes[0].tap_step(), h * axes[1].tap_step(), w * axes[2].tap_step()});
       }
     }
   }
-  finish(tile, lanes + (pixels ? 0 : tile.skip * lane), pitch);
 }
 
-template <class Lane, class Code>
+void MaxBackward::scatter_tile(const Tile& tile, Scratch& scratch) const {
+  auto with_offset = [&](auto t, auto lane) {
+    using T = decltype(t);
+    using Lane = decltype(lane);
+    switch (gradients_.offset_type) {
+      case OffsetType::UInt8: return scatter<T, Lane, uint8_t>(tile, scratch);
+      case OffsetType::UInt16: return scatter<T, Lane, uint16_t>(tile, scratch);
+      case OffsetType::Int32: return scatter<T, Lane, int32_t>(tile, scratch);
+      case OffsetType::Int64: return scatter<T, Lane, int64_t>(tile, scratch);
+    }
+  };
+  switch (problem_.dtype) {
+    case DType::Float32: return with_offset(float{}, float{});
+    case DType::Float64: return with_offset(double{}, double{});
+    case DType::BFloat16: return with_offset(BFloat16Bits{}, float{});
+    case DType::Float16: return with_offset(HalfBits{}, float{});
+    default: throw std::logic_error("gradients are floating point");
+  }
+}
+
+template <class T, class Lane, class Offset>
 void MaxBackward::scatter(const Tile& tile, Scratch& scratch) const {
   const Axis* const axes = problem_.axes;
-  const int64_t channels = tile.input[4].size(), width = tile.input[3].size(), height = tile.input[2].size();
+  const int64_t channels = tile.input[4].size();
+  const int64_t depth = tile.input[1].size(), height = tile.input[2].size(), width = tile.input[3].size();
   const int64_t taps_h = axes[1].max_taps(), taps_w = axes[2].max_taps();
-  const int64_t total = tile.input[1].size() * height * width * channels;
-  Lane* const target = reinterpret_cast<Lane*>(scratch.values[1].reserve(total * static_cast<int64_t>(sizeof(Lane))));
-  std::fill_n(target, total, Lane(0));
-  const Lane* grad = reinterpret_cast<const Lane*>(scratch.values[0].reserve(0));
-  const Code* code = reinterpret_cast<const Code*>(scratch.codes[0].reserve(0));
-  // Position of a tap along each axis, from the window's origin: a table where it is small, divisions where not.
-  constexpr int64_t table_limit = 1 << 14;
-  const int64_t elements = problem_.window_elements();
-  std::vector<int64_t>& table = scratch.index;
-  const bool tabled = elements <= table_limit && elements <= 2 * total;
-  auto split = [&](int64_t tap, int64_t (&at)[3]) {
-    at[2] = tap % taps_w * axes[2].tap_step();
-    at[1] = tap / taps_w % taps_h * axes[1].tap_step();
-    at[0] = tap / taps_w / taps_h * axes[0].tap_step();
-  };
-  if (tabled) {
-    table.resize(static_cast<size_t>(elements) * 3);
-    for (int64_t tap = 0; tap < elements; ++tap) {
-      int64_t at[3];
-      split(tap, at);
-      std::copy_n(at, 3, table.begin() + tap * 3);
-    }
+  int64_t size[dimensions];
+  for (int d = 0; d < dimensions; ++d) size[d] = tile.input[d].size();
+  // Lanes that are storage accumulate in place.
+  constexpr bool in_place = std::is_same_v<T, Lane>;
+  const Strides strides = in_place ? input_strides_ : packed_strides(size);
+  T* const result = static_cast<T*>(gradients_.grad_input) + offset_of(input_strides_, tile.input);
+  Lane* target = nullptr;
+  if constexpr (in_place) {
+    target = result;
+  } else {
+    const int64_t elements = size[0] * size[1] * size[2] * size[3] * size[4];
+    target = reinterpret_cast<Lane*>(scratch.values[1].reserve(elements * static_cast<int64_t>(sizeof(Lane))));
   }
-  for (int64_t od = tile.output[1].begin; od < tile.output[1].end; ++od) {
-    const int64_t origin_d = axes[0].origin_of(od) - tile.input[1].begin;
-    for (int64_t oh = tile.output[2].begin; oh < tile.output[2].end; ++oh) {
-      const int64_t origin_h = axes[1].origin_of(oh) - tile.input[2].begin;
-      for (int64_t ow = tile.output[3].begin; ow < tile.output[3].end; ++ow) {
-        const int64_t origin_w = axes[2].origin_of(ow) - tile.input[3].begin;
-        for (int64_t c = 0; c < channels; ++c, ++grad, ++code) {
-          int64_t at[3];
-          if (tabled) {
-            std::copy_n(table.begin() + *code * 3, 3, at);
-          } else {
-            split(*code, at);
+  for_nest(size, strides, strides, nullptr, -1,
+           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t, int64_t t, int64_t) {
+             for (int64_t i = 0; i < loops[0].count; ++i) {
+               for (int64_t j = 0; j < loops[1].count; ++j) {
+                 for (int64_t k = 0; k < loops[2].count; ++k) {
+                   std::fill_n(target + t + i * loops[0].target + j * loops[1].target + k * loops[2].target, inner, Lane(0));
+                 }
+               }
+             }
+           });
+
+  // Distances in elements, of taps from the window's origin and of the origins from the tile.
+  const int64_t step_d = strides.of[1], step_h = strides.of[2], step_w = strides.of[3];
+  std::vector<int64_t>& origins = scratch.index;
+  origins.clear();
+  for (int64_t ow = tile.output[3].begin; ow < tile.output[3].end; ++ow) {
+    origins.push_back(axes[2].origin_of(ow) - tile.input[3].begin);
+  }
+  const Tap* const table = scratch.taps.empty() ? nullptr : scratch.taps.data();
+  auto tap_at = [&](int64_t tap) -> Tap {
+    if (table != nullptr) return table[tap];
+    return {tap / taps_w / taps_h * axes[0].tap_step(), tap / taps_w % taps_h * axes[1].tap_step(), tap % taps_w * axes[2].tap_step()};
+  };
+  const int64_t reachable = (depth - 1) * step_d + (height - 1) * step_h + (width - 1) * step_w;
+  for (int64_t p = 0; p < size[0]; ++p) {
+    Lane* const plane = target + p * strides.of[0];
+    for (int64_t od = tile.output[1].begin; od < tile.output[1].end; ++od) {
+      const int64_t origin_d = axes[0].origin_of(od) - tile.input[1].begin;
+      for (int64_t oh = tile.output[2].begin; oh < tile.output[2].end; ++oh) {
+        const int64_t origin_h = axes[1].origin_of(oh) - tile.input[2].begin;
+        const int64_t row = (tile.output[0].begin + p) * output_strides_.of[0] + od * output_strides_.of[1]
+                            + oh * output_strides_.of[2] + tile.output[3].begin * output_strides_.of[3] + tile.output[4].begin;
+        for (int64_t i = 0; i < static_cast<int64_t>(origins.size()); ++i) {
+          const int64_t origin_w = origins[static_cast<size_t>(i)];
+          const T* const grad = static_cast<const T*>(gradients_.grad_output) + row + i * output_strides_.of[3];
+          const Offset* const code = static_cast<const Offset*>(gradients_.offsets) + row + i * output_strides_.of[3];
+          for (int64_t c = 0; c < channels; ++c) {
+            const Tap at = tap_at(static_cast<int64_t>(code[c]));
+            const int64_t d = origin_d + at.depth, h = origin_h + at.height, w = origin_w + at.width;
+            const int64_t position = d * step_d + h * step_h + w * step_w;
+            // Outside the tile: another tile's element, or (a window with nothing in it) nobody's.
+            const bool inside = whole_planes_ ? position <= reachable
+                                              : static_cast<uint64_t>(d) < static_cast<uint64_t>(depth)
+                                                    && static_cast<uint64_t>(h) < static_cast<uint64_t>(height)
+                                                    && static_cast<uint64_t>(w) < static_cast<uint64_t>(width);
+            if (inside) plane[position + c] += lane_of(grad[c]);
           }
-          const uint64_t d = static_cast<uint64_t>(origin_d + at[0]), h = static_cast<uint64_t>(origin_h + at[1]),
-                         w = static_cast<uint64_t>(origin_w + at[2]);
-          // Outside the tile: another tile's, or (a window with nothing in it) nobody's.
-          if (d >= static_cast<uint64_t>(tile.input[1].size()) || h >= static_cast<uint64_t>(height)
-              || w >= static_cast<uint64_t>(width)) {
-            continue;
-          }
-          target[((static_cast<int64_t>(d) * height + static_cast<int64_t>(h)) * width + static_cast<int64_t>(w)) * channels + c] += *grad;
         }
       }
     }
   }
-  finish(tile, reinterpret_cast<const char*>(target), width * channels);
-}
-
-void MaxBackward::finish(const Tile& tile, const char* lanes, int64_t pitch) const {
-  int64_t size[dimensions], offset = 0;
-  for (int d = 0; d < dimensions; ++d) {
-    size[d] = tile.input[d].size();
-    offset += tile.input[d].begin * input_strides_.of[d];
+  if constexpr (!in_place) {
+    for_nest(size, strides, input_strides_, nullptr, -1,
+             [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+               sums_.finish({target + s, result + t, {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1});
+             });
   }
-  Strides source;
-  source.of[4] = 1, source.of[3] = size[4], source.of[2] = pitch, source.of[1] = pitch * size[2];
-  source.of[0] = source.of[1] * size[1];
-  for_nest(size, source, input_strides_, nullptr, -1,
-           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-             kernels_.finish({lanes + s * kernels_.lane_bytes, static_cast<char*>(grad_input_) + (offset + t) * element_bytes_,
-                              {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1});
-           });
 }
 
 }  // namespace torch_pooling::cpu

@@ -8,11 +8,18 @@
 
 namespace torch_pooling::cpu {
 
+struct MaxGradients {
+  const void* grad_output;
+  const void* offsets;
+  OffsetType offset_type;
+  void* grad_input;
+};
+
 class MaxBackward {
  public:
-  // kernels: sums of the gradient's type, for its conversions.
-  MaxBackward(const Problem& problem, const ReduceKernels& kernels, const PullKernels& pull, const CodeKernels& codes,
-              int64_t element_bytes, const void* grad_output, const void* offsets, OffsetType offset_type, void* grad_input);
+  // sums: of the gradient's type, for their conversion of lanes. codes: of lanes as wide as the pull's.
+  MaxBackward(const Problem& problem, const ReduceKernels& sums, const PullKernels& pull, const CodeKernels& codes,
+              int64_t element_bytes, const MaxGradients& gradients);
 
   int64_t tiles() const;
   int64_t work() const { return work_; }
@@ -24,22 +31,26 @@ class MaxBackward {
 
   void choose_mode();
   void choose_tiles();
-  void load_outputs(const Tile& tile, Scratch& scratch) const;
+  void locate_outputs(Tile& tile) const;
+  void list_pixels(const Tile& tile, Scratch& scratch) const;
+  void stage_codes(Tile& tile, Scratch& scratch) const;
+  void stage_grads(Tile& tile, Scratch& scratch) const;
   void pull_rows(const Tile& tile, Scratch& scratch) const;
-  template <class Lane, class Code>
+  void list_taps(Scratch& scratch) const;
+  void scatter_tile(const Tile& tile, Scratch& scratch) const;
+  template <class T, class Lane, class Offset>
   void scatter(const Tile& tile, Scratch& scratch) const;
-  void finish(const Tile& tile, const char* lanes, int64_t pitch) const;
 
   const Problem& problem_;
-  const ReduceKernels& kernels_;
+  const ReduceKernels& sums_;
   const PullKernels& pull_;
   const CodeKernels& codes_;
   int64_t element_bytes_;
-  const void* grad_output_;
-  const void* offsets_;
-  OffsetType offset_type_;
-  void* grad_input_;
+  MaxGradients gradients_;
   Mode mode_ = Mode::Scatter;
+  bool byte_codes_ = false;   // pulls compare bytes as they were saved
+  bool whole_planes_ = false;  // scatter: every tile holds whole planes and no tap lies outside
+  SpanTable spans_[3];        // of depth, height and, for PullPixels, width
   int64_t input_size_[dimensions], output_size_[dimensions];
   Strides input_strides_, output_strides_;
   int64_t tile_size_[dimensions], tile_count_[dimensions];

@@ -1,58 +1,75 @@
 // Max backward: an input takes the gradients of the outputs whose saved code names the tap by which they read it. Every
-// element is written once, in a fixed order. Padding of a staged row holds code -1. Included inside a target region.
+// element is written once, in a fixed order. Margins of a row of codes hold a code that no tap has. T: storage of gradients,
+// Stored: of codes. Included inside a target region.
 // SPDX-License-Identifier: BSD-3-Clause
 
-template <class Lane>
+template <class T, class Lane, class Stored>
 struct Pull {
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
-  using V = Vec<Lane, N>;
-  using VC = Vec<Code, N>;
 
-  TP_INLINE static V taken(const PullRow& row, int64_t at, int64_t tap) {
-    const auto code = load_as<VC>(static_cast<const Code*>(row.code) + at);
-    const auto grad = load_as<V>(static_cast<const Lane*>(row.grad) + at);
-    return select(code == broadcast<Code, N>(static_cast<Code>(row.base + tap)), grad, V{});
+  template <int W>
+  TP_INLINE static Vec<Lane, W> taken(const T* grads, const Stored* codes, Vec<Code, W> wanted) {
+    const auto code = load_lanes<false, Stored, Code, W>(codes);
+    return select(code == wanted, load_lanes<false, T, Lane, W>(grads), Vec<Lane, W>{});
+  }
+  template <int W>
+  TP_INLINE static Vec<Code, W> tap_of(const PullRow& row, int64_t tap) {
+    return broadcast<Code, W>(static_cast<Code>(row.base + tap));
+  }
+
+  // Sum over rows and taps phase, phase + stride, ... for W elements from q.
+  template <int W, int Taps>
+  TP_INLINE static Vec<Lane, W> gathered(const PullLanesArgs& a, int64_t q, int64_t phase, int64_t stride) {
+    const int64_t taps = Taps == 0 ? a.taps : Taps;
+    Vec<Lane, W> total{};
+    for (int64_t r = 0; r < a.row_count; ++r) {
+      const PullRow row = a.rows[r];
+      const T* grads = static_cast<const T*>(row.grad) + q;
+      const Stored* codes = static_cast<const Stored*>(row.code) + q;
+      for (int64_t t = phase, m = 0; t < taps; t += stride, ++m) {
+        total = total + taken<W>(grads - m, codes - m, tap_of<W>(row, t));
+      }
+    }
+    return total;
   }
 
   template <int Taps>
   TP_INLINE static void stride_one(const PullLanesArgs& a) {
-    const int64_t taps = Taps == 0 ? a.taps : Taps;
-    for_lanes_rounded_up<Lane>(a.count, [&](auto, int64_t q) {
-      V total{};
-      for (int64_t r = 0; r < a.row_count; ++r) {
-        for (int64_t t = 0; t < taps; ++t) total = total + taken(a.rows[r], q - t, t);
-      }
-      store_as(static_cast<Lane*>(a.target) + q, total);
+    T* const target = static_cast<T*>(a.target);
+    for_lanes<Lane>(a.length, [&](auto width, int64_t i) {
+      constexpr int W = decltype(width)::value;
+      store_lanes<false, T, Lane, W>(target + i, gathered<W, Taps>(a, i + a.skip, 0, 1));
+    });
+  }
+  static void copy_row(const PullLanesArgs& a) {
+    const Lane* const source = static_cast<const Lane*>(a.scratch) + a.skip;
+    T* const target = static_cast<T*>(a.target);
+    for_lanes<Lane>(a.length, [&](auto width, int64_t i) {
+      constexpr int W = decltype(width)::value;
+      store_lanes<false, T, Lane, W>(target + i, load_as<Vec<Lane, W>>(source + i));
     });
   }
   template <int Taps>
   TP_INLINE static void stride_two(const PullLanesArgs& a) {
-    const int64_t taps = Taps == 0 ? a.taps : Taps;
-    for_lanes_rounded_up<Lane>(a.count, [&](auto, int64_t q) {
-      V even{}, odd{};
-      for (int64_t r = 0; r < a.row_count; ++r) {
-        for (int64_t t = 0; t < taps; t += 2) {
-          even = even + taken(a.rows[r], q - t / 2, t);
-          if (t + 1 < taps) odd = odd + taken(a.rows[r], q - t / 2, t + 1);
-        }
-      }
-      store_pairs<Lane, N>(static_cast<Lane*>(a.target) + 2 * q, even, odd);
+    Lane* const scratch = static_cast<Lane*>(a.scratch);
+    for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
+      constexpr int W = decltype(width)::value;
+      store_pairs<Lane, W>(scratch + 2 * q, gathered<W, Taps>(a, q, 0, 2), gathered<W, Taps>(a, q, 1, 2));
     });
+    copy_row(a);
   }
   static void any_stride(const PullLanesArgs& a) {
     Lane* const scratch = static_cast<Lane*>(a.scratch);
     for (int64_t phase = 0; phase < a.stride; ++phase) {
-      for_lanes_rounded_up<Lane>(a.count, [&](auto, int64_t q) {
-        V total{};
-        for (int64_t r = 0; r < a.row_count; ++r) {
-          for (int64_t t = phase, o = q; t < a.taps; t += a.stride, --o) total = total + taken(a.rows[r], o, t);
-        }
-        store_as(scratch + q, total);
+      for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
+        constexpr int W = decltype(width)::value;
+        Lane lanes[W];
+        store_as(lanes, gathered<W, 0>(a, q, phase, a.stride));
+        for (int i = 0; i < W; ++i) scratch[(q + i) * a.stride + phase] = lanes[i];
       });
-      Lane* target = static_cast<Lane*>(a.target) + phase;
-      for (int64_t q = 0; q < a.count; ++q) target[q * a.stride] = scratch[q];
     }
+    copy_row(a);
   }
   static void lanes(const PullLanesArgs& a) {
     if (a.stride == 1) return a.taps == 3 ? stride_one<3>(a) : stride_one<0>(a);
@@ -61,16 +78,21 @@ struct Pull {
   }
 
   static void pixels(const PullPixelsArgs& a) {
-    Lane* target = static_cast<Lane*>(a.target);
-    for (int64_t i = 0; i < a.positions; ++i, target += a.channels) {
-      for_lanes_rounded_up<Lane>(a.channels, [&](auto, int64_t c) {
-        V total{};
+    T* target = static_cast<T*>(a.target);
+    for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
+      for_lanes<Lane>(a.channels, [&](auto width, int64_t c) {
+        constexpr int W = decltype(width)::value;
+        Vec<Lane, W> total{};
         for (int64_t r = 0; r < a.row_count; ++r) {
+          const PullRow& row = a.rows[r];
           for (int64_t e = a.index[i]; e < a.index[i + 1]; ++e) {
-            total = total + taken(a.rows[r], a.entries[e].output * a.channels + c, a.entries[e].tap);
+            const PullEntry& entry = a.entries[e];
+            total = total + taken<W>(static_cast<const T*>(row.grad) + entry.output * a.grad_pixel + c,
+                                     static_cast<const Stored*>(row.code) + entry.output * a.code_pixel + c,
+                                     tap_of<W>(row, entry.tap));
           }
         }
-        store_as(target + c, total);
+        store_lanes<false, T, Lane, W>(target + c, total);
       });
     }
   }

@@ -25,10 +25,29 @@ struct Reduce {
     }
   }
 
+  // The division of a last pass.
+  struct Scale {
+    Lane value;
+    enum { None, Multiply, Divide } kind;
+    explicit Scale(const Final& last) : value(1), kind(None) {
+      if (R::is_max || last.divisor == 1) return;
+      int exponent = 0;
+      const bool power = std::is_floating_point_v<Lane> && std::abs(std::frexp(last.divisor, &exponent)) == 0.5;
+      kind = power ? Multiply : Divide;
+      value = static_cast<Lane>(power ? 1 / last.divisor : last.divisor);
+    }
+    template <class V>
+    TP_INLINE V operator()(V v) const {
+      if constexpr (R::is_max) return v;
+      if (kind == None) return v;
+      return kind == Multiply ? v * value : v / value;
+    }
+  };
+
   // One window over W * U contiguous elements.
   template <int W, int U>
   TP_INLINE static void column(const S* s, const Code* c, const Window& window, int64_t stride, int64_t scale, Lane* target,
-                               Code* target_code) {
+                               Code* target_code, const Scale& finish) {
     Vec<Lane, W> value[U];
     Vec<Code, W> code[U];
     Code number = static_cast<Code>(window.tap * scale);
@@ -49,7 +68,7 @@ struct Reduce {
       }
     }
     for (int u = 0; u < U; ++u) {
-      store_as(target + u * W, value[u]);
+      store_as(target + u * W, finish(value[u]));
       if constexpr (Coded) store_as(target_code + u * W, code[u]);
     }
   }
@@ -96,43 +115,70 @@ struct Reduce {
         take<N>(values[u], codes[u], load<N>(s + t + u * N), number[u]);
       }
     }
-    Lane lanes[N * U];
-    Code lane_codes[N * U] = {};
-    std::memcpy(lanes, values, sizeof(lanes));
-    if constexpr (Coded) std::memcpy(lane_codes, codes, sizeof(lane_codes));
-    value = lanes[0], code = lane_codes[0];
-    for (int i = 1; i < N * U; ++i) merge(value, code, lanes[i], lane_codes[i]);
+    if constexpr (Coded) {
+      Lane lanes[N * U];
+      Code lane_codes[N * U];
+      std::memcpy(lanes, values, sizeof(lanes));
+      std::memcpy(lane_codes, codes, sizeof(lane_codes));
+      value = lanes[0], code = lane_codes[0];
+      for (int i = 1; i < N * U; ++i) merge(value, code, lanes[i], lane_codes[i]);
+    } else {
+      for (int u = U / 2; u > 0; u /= 2) {
+        for (int i = 0; i < u; ++i) values[i] = R::step(values[i], values[i + u]);
+      }
+      value = across<N>(values[0]);
+    }
     for (; t < window.taps; ++t) merge(value, code, load<1>(s + t), static_cast<Code>((window.tap + t) * scale));
+  }
+  // All lanes of a vector, in halves.
+  template <int W>
+  TP_INLINE static Lane across(Vec<Lane, W> v) {
+    if constexpr (W == 1) {
+      return v;
+    } else {
+      Vec<Lane, W / 2> low, high;
+      std::memcpy(&low, &v, sizeof(low));
+      std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+      return across<W / 2>(R::step(low, high));
+    }
+  }
+
+  template <class T>
+  TP_INLINE static void put(T*& target, T value, int64_t count, int64_t pitch) {
+    if (pitch == 1 && count >= 8) {
+      for_lanes<T>(count, [&](auto width, int64_t i) {
+        constexpr int W = decltype(width)::value;
+        store_as(target + i, broadcast<T, W>(value));
+      });
+      target += count;
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i, target += pitch) *target = value;
   }
 
   // Elements apart from each other: one window at a time.
-  static void single(const WindowsArgs& a, const S* source, const Code* source_code, Lane* target, Code* target_code) {
+  static void single(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
     for (int64_t w = 0; w < a.window_count; ++w) {
       const Window& window = a.windows[w];
       Lane value = R::template init<Lane>();
       Code code = 0;
       const int64_t stride = window.step * a.source_pixel;
       const S* s = source + window.start * a.source_pixel;
-      if (stride == 1 && source_code == nullptr && window.taps >= 2 * N && window.taps >= 8 * (Coded ? 2 : 1)
-          && window.taps >= N * 4) {
+      if (stride == 1 && source_code == nullptr && window.taps >= 16 && window.taps >= N * 4) {
         run(s, window, a.code_scale, value, code);
       } else if (window.taps > 0) {
         const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
-        column<1, 1>(s, c, window, stride, a.code_scale, &value, &code);
+        column<1, 1>(s, c, window, stride, a.code_scale, &value, &code, Scale(Final{}));
       }
-      for (int64_t r = 0; r < window.repeat; ++r) {
-        *target = value;
-        target += a.target_pixel;
-        if constexpr (Coded) {
-          *target_code = code;
-          target_code += a.target_pixel;
-        }
-      }
+      value = finish(value);
+      put(target, value, window.repeat, a.target_pixel);
+      if constexpr (Coded) put(target_code, code, window.repeat, a.target_pixel);
     }
   }
 
   // Lanes along the contiguous elements below the axis.
-  static void wide(const WindowsArgs& a, const S* source, const Code* source_code, Lane* target, Code* target_code) {
+  static void wide(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
+    const Lane* const limit = static_cast<const Lane*>(a.last.limit);
     for (int64_t w = 0; w < a.window_count; ++w) {
       const Window& window = a.windows[w];
       const S* s = source + window.start * a.source_pixel;
@@ -145,7 +191,7 @@ struct Reduce {
         int64_t i = 0;
         auto at = [&](auto width, auto unroll) {
           column<width, unroll>(s + i, c == nullptr ? nullptr : c + i, window, stride, a.code_scale, target + i,
-                                Coded ? target_code + i : nullptr);
+                                Coded ? target_code + i : nullptr, finish);
           i += width * unroll;
         };
         using std::integral_constant;
@@ -154,7 +200,7 @@ struct Reduce {
           while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
         }
         while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-        if (i < a.inner && a.can_overread) at(integral_constant<int, N>{}, one);
+        if (i < a.inner && a.can_overread && (limit == nullptr || target + i + N <= limit)) at(integral_constant<int, N>{}, one);
         if constexpr (N >= 8) {
           if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
         }
@@ -176,72 +222,82 @@ struct Reduce {
   }
 
   static void windows(const WindowsArgs& a) {
+    const Scale finish(a.last);
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const S* s = static_cast<const S*>(a.source) + source;
       const Code* c = a.source_code == nullptr ? nullptr : static_cast<const Code*>(a.source_code) + source;
       Lane* t = static_cast<Lane*>(a.target) + target;
       Code* tc = Coded ? static_cast<Code*>(a.target_code) + target : nullptr;
       if (a.inner == 1) {
-        single(a, s, c, t, tc);
+        single(a, finish, s, c, t, tc);
       } else {
-        wide(a, s, c, t, tc);
+        wide(a, finish, s, c, t, tc);
       }
     });
   }
 
-  // Taps: the number of taps where known when compiling, else 0.
-  template <int Advance, int Taps>
-  TP_INLINE static void comb_row(const CombArgs& a, const Lane* s, Lane* target, Code* target_code) {
+  // W elements of a row from output o. Taps: the number of taps where known when compiling, else 0.
+  template <int W, int Advance, int Taps>
+  TP_INLINE static void comb_at(const CombArgs& a, const Lane* p, Lane* target, Code* target_code, const Scale& finish) {
     const int64_t taps = Taps == 0 ? a.taps : Taps;
-    for_lanes_rounded_up<Lane>(a.outputs, [&](auto, int64_t o) {
-      Vec<Lane, N> value, odd;
-      Vec<Code, N> code{};
-      const Lane* p = s + o * Advance;
-      int64_t t = 1;
+    Vec<Lane, W> value, odd;
+    Vec<Code, W> code{};
+    int64_t t = 1;
+    if constexpr (Advance == 1) {
+      value = load_as<Vec<Lane, W>>(p);
+    } else {
+      load_pairs<Lane, W>(p, value, odd);
+      if (a.step == 1 && taps > 1) {
+        take<W>(value, code, odd, broadcast<Code, W>(1));
+        t = 2;
+      }
+    }
+    for (; t < taps; ++t) {
+      Vec<Lane, W> x;
+      const auto number = broadcast<Code, W>(static_cast<Code>(t));
       if constexpr (Advance == 1) {
-        value = load_as<Vec<Lane, N>>(p);
+        x = load_as<Vec<Lane, W>>(p + t * a.step);
       } else {
-        load_pairs<Lane, N>(p, value, odd);
-        if (a.step == 1 && taps > 1) {
-          take<N>(value, code, odd, broadcast<Code, N>(1));
-          t = 2;
+        load_pairs<Lane, W>(p + t * a.step, x, odd);
+        if (a.step == 1 && t + 1 < taps) {
+          take<W>(value, code, x, number);
+          ++t;
+          take<W>(value, code, odd, broadcast<Code, W>(static_cast<Code>(t)));
+          continue;
         }
       }
-      for (; t < taps; ++t) {
-        Vec<Lane, N> x;
-        const auto number = broadcast<Code, N>(static_cast<Code>(t));
-        if constexpr (Advance == 1) {
-          x = load_as<Vec<Lane, N>>(p + t * a.step);
-        } else {
-          load_pairs<Lane, N>(p + t * a.step, x, odd);
-          if (a.step == 1 && t + 1 < taps) {
-            take<N>(value, code, x, number);
-            ++t;
-            x = odd;
-            take<N>(value, code, x, broadcast<Code, N>(static_cast<Code>(t)));
-            continue;
-          }
-        }
-        take<N>(value, code, x, number);
-      }
-      store_as(target + o, value);
-      if constexpr (Coded) store_as(target_code + o, code);
-    });
+      take<W>(value, code, x, number);
+    }
+    store_as(target, finish(value));
+    if constexpr (Coded) store_as(target_code, code);
   }
-  template <int Advance>
+  template <int Advance, int Taps>
   TP_INLINE static void comb_rows(const CombArgs& a) {
+    const Scale finish(a.last);
+    const Lane* const limit = static_cast<const Lane*>(a.last.limit);
+    const int64_t rounded = (a.outputs + N - 1) / N * N;
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const Lane* s = static_cast<const Lane*>(a.source) + source;
       Lane* t = static_cast<Lane*>(a.target) + target;
       Code* tc = Coded ? static_cast<Code*>(a.target_code) + target : nullptr;
-      switch (a.taps) {
-        case 2: return comb_row<Advance, 2>(a, s, t, tc);
-        case 3: return comb_row<Advance, 3>(a, s, t, tc);
-        default: return comb_row<Advance, 0>(a, s, t, tc);
+      auto at = [&](auto width, int64_t o) {
+        comb_at<decltype(width)::value, Advance, Taps>(a, s + o * Advance, t + o, Coded ? tc + o : nullptr, finish);
+      };
+      if (limit == nullptr || t + rounded <= limit) {
+        for_lanes_rounded_up<Lane>(a.outputs, at);
+      } else {
+        for_lanes<Lane>(a.outputs, at);
       }
     });
   }
-  static void comb(const CombArgs& a) { return a.advance == 1 ? comb_rows<1>(a) : comb_rows<2>(a); }
+  static void comb(const CombArgs& a) {
+    const bool unit = a.advance == 1;
+    switch (a.taps) {
+      case 2: return unit ? comb_rows<1, 2>(a) : comb_rows<2, 2>(a);
+      case 3: return unit ? comb_rows<1, 3>(a) : comb_rows<2, 3>(a);
+      default: return unit ? comb_rows<1, 0>(a) : comb_rows<2, 0>(a);
+    }
+  }
 };
 
 // Strides of 2 and more, each input taking the sum of the outputs that read it; lanes along q.

@@ -31,6 +31,7 @@ struct Reduction::Block {
   char* data = nullptr;  // storage is only read
   char* code = nullptr;
   bool storage = true;
+  bool result = false;  // already where the result belongs
   int64_t size[dimensions] = {};
   Strides strides;
   int64_t margin = 0;  // positions before the width's first real one
@@ -39,8 +40,8 @@ struct Reduction::Block {
 Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const CodeKernels* codes, int64_t element_bytes,
                      const Operands& operands, bool inverse)
     : problem_(problem), kernels_(kernels), codes_(codes), operands_(operands), inverse_(inverse),
-      average_(problem.average), divide_first_(inverse && problem.average && !problem.uniform_divisor()),
-      element_bytes_(element_bytes) {
+      average_(problem.average), element_bytes_(element_bytes), uniform_(!problem.average || problem.uniform_divisor()) {
+  divide_first_ = inverse && !uniform_;
   const bool first = problem.layout == Layout::ChannelsFirst;
   source_size_[0] = result_size_[0] = first ? problem.batch * problem.channels : problem.batch;
   source_size_[4] = result_size_[4] = first ? 1 : problem.channels;
@@ -52,7 +53,10 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
     code_scale_[axis] = scale;
     scale *= problem.axes[axis].max_taps();
   }
-  for (int axis = 0; axis < 3; ++axis) modes_[axis] = mode_of(axis);
+  for (int axis = 0; axis < 3; ++axis) {
+    modes_[axis] = mode_of(axis);
+    if (modes_[axis] == Mode::Windows) spans_[axis] = SpanTable(views_[axis]);
+  }
   source_strides_ = problem_strides(problem, source_size_);
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
@@ -135,9 +139,9 @@ void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) co
   int64_t low = INT64_MAX, high = INT64_MIN;
   Span last;
   for (int64_t o = tile.result[axis + 1].begin; o < tile.result[axis + 1].end; ++o) {
-    const Span span = views_[axis].span_of(o);
+    const Span span = spans_[axis].at(o);
     const bool same = !list.empty() && span.first == last.first && span.count == last.count && span.step == last.step
-                      && span.tap == last.tap;
+                      && (codes_ == nullptr || span.tap == last.tap);
     last = span;
     if (same) {
       ++list.back().repeat;
@@ -213,15 +217,15 @@ bool Reduction::can_overread(const Block& block) const {
 void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
   Block block = storage_block(tile);
   int turn = 0;
+  const bool coded = codes_ != nullptr;
   const bool width_is_comb = modes_[2] == Mode::Comb || modes_[2] == Mode::Spread;
   auto run_width = [&] {
     const bool margins = tile.source[3].size() != tile.comb_length;
     const bool direct = block.storage && kernels_.lanes_are_storage && !margins && modes_[2] == Mode::Comb;
     if (block.storage && !(direct && can_overread(block))) stage(tile, block, scratch, turn, true);
-    pass(2, false, tile, block, scratch, turn);
+    pass(2, false, !coded || (modes_[0] == Mode::Identity && modes_[1] == Mode::Identity), tile, block, scratch, turn);
   };
   if (divide_first_) stage(tile, block, scratch, turn, width_is_comb && modes_[0] == Mode::Identity && modes_[1] == Mode::Identity);
-  const bool coded = codes_ != nullptr;
   const int order[3] = {coded ? 2 : 0, 1, coded ? 0 : 2};
   for (int step = 0; step < 3; ++step) {
     const int axis = order[step];
@@ -230,8 +234,10 @@ void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
       run_width();
       continue;
     }
+    bool final = true;
+    for (int later = step + 1; later < 3; ++later) final &= modes_[order[later]] == Mode::Identity;
     const bool last_before_comb = !coded && width_is_comb && (axis == 1 || modes_[1] == Mode::Identity);
-    pass(axis, last_before_comb, tile, block, scratch, turn);
+    pass(axis, last_before_comb, final, tile, block, scratch, turn);
   }
   if (block.storage) stage(tile, block, scratch, turn, false);  // nothing to reduce: one element a window
   finish(tile, block, scratch);
@@ -277,7 +283,8 @@ void Reduction::stage(const Tile& tile, Block& block, Scratch& scratch, int& tur
 }
 
 // One axis of a block. The target is packed, save for margins around the width when a comb follows.
-void Reduction::pass(int axis, bool comb_follows, const Tile& tile, Block& block, Scratch& scratch, int& turn) const {
+void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, Block& block, Scratch& scratch,
+                     int& turn) const {
   const Mode mode = modes_[axis];
   Block target;
   target.storage = false;
@@ -297,7 +304,15 @@ void Reduction::pass(int axis, bool comb_follows, const Tile& tile, Block& block
   target.strides = packed_strides(size);
   int64_t total = 1;
   for (int64_t n : size) total *= n;
-  target.data = scratch.values[turn].reserve(total * kernels_.lane_bytes);
+  Final last;
+  if (final && writes_result(mode)) {
+    target.result = true;
+    target.data = static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_;
+    target.strides = result_strides_;
+    last = final_of(tile);
+  } else {
+    target.data = scratch.values[turn].reserve(total * kernels_.lane_bytes);
+  }
   if (codes_ != nullptr) target.code = scratch.codes[turn].reserve(total * kernels_.lane_bytes);
   char* const written = target.data + (comb_follows ? skip * target.strides.of[3] * kernels_.lane_bytes : 0);
   const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
@@ -318,7 +333,7 @@ void Reduction::pass(int axis, bool comb_follows, const Tile& tile, Block& block
                                 target.code == nullptr ? nullptr : target.code + t * kernels_.lane_bytes,
                                 {loops[0], loops[1], loops[2]}, block.strides.of[axis + 1], target.strides.of[axis + 1], inner,
                                 list.data(), static_cast<int64_t>(list.size()), code_scale_[axis],
-                                ascending && can_overread(block)};
+                                ascending && can_overread(block), last};
                block.storage ? kernels_.first(args) : kernels_.next(args);
              });
   } else {
@@ -329,7 +344,7 @@ void Reduction::pass(int axis, bool comb_follows, const Tile& tile, Block& block
     for (int d = 0; d < 3; ++d) loops[d] = {block.size[d], block.strides.of[d], target.strides.of[d]};
     if (mode == Mode::Comb) {
       kernels_.comb({source, target.data, target.code, {loops[0], loops[1], loops[2]}, target.size[3], comb.advance, comb.step,
-                     comb.taps});
+                     comb.taps, last});
     } else {
       kernels_.spread({source + reach * source_bytes, target.data, {loops[0], loops[1], loops[2]}, tile.spread_count, comb.taps,
                        comb.advance});
@@ -385,8 +400,8 @@ void Reduction::repair_codes(const Block& block, const Tile& tile) const {
 
 // The divisors of a box of outputs, as lanes [depth, height, width, channels]; null where one divisor serves all.
 const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const {
-  if (problem_.divisor_override != 0) {
-    uniform = static_cast<double>(problem_.divisor_override);
+  if (uniform_) {
+    uniform = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
     return nullptr;
   }
   bool same = true;
@@ -425,18 +440,41 @@ const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scra
   return out;
 }
 
-void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) const {
+int64_t Reduction::result_offset(const Tile& tile) const {
   int64_t offset = 0;
   for (int d = 0; d < dimensions; ++d) offset += tile.result[d].begin * result_strides_.of[d];
+  return offset;
+}
+
+// Whether a last pass may skip finish: its lanes are the result's elements, and one divisor serves all.
+bool Reduction::writes_result(Mode mode) const {
+  return kernels_.lanes_are_storage && codes_ == nullptr && (uniform_ || divide_first_) && mode != Mode::Spread;
+}
+
+Final Reduction::final_of(const Tile& tile) const {
+  Final last;
+  if (average_ && !divide_first_) {
+    last.divisor = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
+  }
+  // A tile whose rows follow one another may overrun from row to row; any other ends every row exactly.
+  const char* const begin = static_cast<const char*>(operands_.output) + result_offset(tile) * element_bytes_;
+  int64_t elements = 1;
+  bool contiguous = true;
+  for (int d = dimensions - 1; d >= 0; --d) {
+    if (tile.result[d].size() != 1) contiguous &= elements == result_strides_.of[d];
+    elements *= tile.result[d].size();
+  }
+  last.limit = contiguous ? begin + elements * element_bytes_ : begin;
+  return last;
+}
+
+void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) const {
+  if (block.result) return;
+  const int64_t offset = result_offset(tile);
   double uniform = 1;
   const void* divisor = nullptr;
   if (average_ && !divide_first_) {
-    if (inverse_) {
-      uniform = problem_.divisor_override != 0 ? static_cast<double>(problem_.divisor_override)
-                                               : static_cast<double>(problem_.window_elements());
-    } else {
-      divisor = divisors(tile.result, scratch, uniform);
-    }
+    divisor = divisors(tile.result, scratch, uniform);
   }
   Strides third = packed_strides(block.size);
   third.of[0] = 0;

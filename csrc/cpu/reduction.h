@@ -21,17 +21,30 @@ struct AxisView {
   Comb comb() const { return inverse ? axis.inverse_comb() : axis.comb(); }
 };
 
+// The spans of an axis, computed once where the axis is short enough to keep them.
+class SpanTable {
+ public:
+  SpanTable() = default;
+  explicit SpanTable(const AxisView& view) : view_(view) {
+    constexpr int64_t most = 1 << 14;
+    if (view.results() > most) return;
+    spans_.reserve(static_cast<size_t>(view.results()));
+    for (int64_t result = 0; result < view.results(); ++result) spans_.push_back(view.span_of(result));
+  }
+  Span at(int64_t result) const {
+    return spans_.empty() ? view_.span_of(result) : spans_[static_cast<size_t>(result)];
+  }
+
+ private:
+  AxisView view_;
+  std::vector<Span> spans_;
+};
+
 struct Operands {
   const void* input = nullptr;
   void* output = nullptr;
   void* offsets = nullptr;  // coded reductions: the saved positions, in the layout of the output
   OffsetType offset_type = OffsetType::UInt8;
-};
-
-struct Range {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
 };
 
 class Reduction {
@@ -55,7 +68,10 @@ class Reduction {
   void list_windows(int axis, Tile& tile, std::vector<Window>& list) const;
   void locate_sources(Tile& tile, Scratch& scratch) const;
   Block storage_block(const Tile& tile) const;
-  void pass(int axis, bool comb_follows, const Tile& tile, Block& block, Scratch& scratch, int& turn) const;
+  bool writes_result(Mode mode) const;
+  int64_t result_offset(const Tile& tile) const;
+  Final final_of(const Tile& tile) const;
+  void pass(int axis, bool comb_follows, bool final, const Tile& tile, Block& block, Scratch& scratch, int& turn) const;
   void stage(const Tile& tile, Block& block, Scratch& scratch, int& turn, bool comb_follows) const;
   void fill_margins(const Block& block, const Tile& tile) const;
   void repair_codes(const Block& block, const Tile& tile) const;
@@ -68,10 +84,12 @@ class Reduction {
   const CodeKernels* codes_;  // null: values only
   Operands operands_;
   bool inverse_;
-  bool average_;       // divides
-  bool divide_first_;  // an inverse whose divisors differ
+  bool average_;  // divides
   int64_t element_bytes_;
+  bool uniform_;       // one divisor for every output
+  bool divide_first_;  // an inverse whose divisors differ
   AxisView views_[3];
+  SpanTable spans_[3];
   Mode modes_[3];
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];

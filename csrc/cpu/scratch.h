@@ -46,12 +46,17 @@ class Buffer {
   int64_t capacity_ = 0;
 };
 
+struct Tap {
+  int64_t depth, height, width;
+};
+
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
   std::vector<Window> windows[3];
   std::vector<PullRow> rows;
   std::vector<PullEntry> entries;
   std::vector<int64_t> index;
+  std::vector<Tap> taps;
 
   // A large call must not leave its buffers behind in every thread of the pool.
   void trim() {

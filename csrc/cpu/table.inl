@@ -18,15 +18,18 @@ ReduceKernels reduce_kernels() {
   return k;
 }
 
-template <class Lane>
+template <class T, class Lane>
 PullKernels pull_kernels() {
-  return {sizeof(Lane), &Pull<Lane>::lanes, &Pull<Lane>::pixels};
+  using Bytes = Pull<T, Lane, uint8_t>;
+  using Codes = Pull<T, Lane, CodeOf<Lane>>;
+  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}};
 }
 
 template <class Code>
 CodeKernels code_kernels() {
   return {{&code_kernel<Code, uint8_t>, &code_kernel<Code, uint16_t>, &code_kernel<Code, int32_t>, &code_kernel<Code, int64_t>},
-          {&code_kernel<uint8_t, Code>, &code_kernel<uint16_t, Code>, &code_kernel<int32_t, Code>, &code_kernel<int64_t, Code>}};
+          {&code_kernel<uint8_t, Code>, &code_kernel<uint16_t, Code>, &code_kernel<int32_t, Code>, &code_kernel<int64_t, Code>},
+          &copy_kernel};
 }
 
 template <class T, class Lane, bool Keyed = false>
@@ -61,8 +64,10 @@ inline KernelTable make_table(const char* name) {
   add_sum<BFloat16Bits, float, double>(table, DType::BFloat16);
   add_sum<HalfBits, float, double>(table, DType::Float16);
   add_sum<int64_t, int64_t, int64_t>(table, DType::Int64);
-  table.pull_float = pull_kernels<float>();
-  table.pull_double = pull_kernels<double>();
+  table.pull[static_cast<int>(DType::Float32)] = pull_kernels<float, float>();
+  table.pull[static_cast<int>(DType::Float64)] = pull_kernels<double, double>();
+  table.pull[static_cast<int>(DType::BFloat16)] = pull_kernels<BFloat16Bits, float>();
+  table.pull[static_cast<int>(DType::Float16)] = pull_kernels<HalfBits, float>();
   table.codes2 = code_kernels<int16_t>();
   table.codes4 = code_kernels<int32_t>();
   table.codes8 = code_kernels<int64_t>();
