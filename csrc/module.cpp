@@ -171,6 +171,8 @@ ops::Adaptive parse_output_size(const Call& call, const at::Tensor& input, PyObj
   }
   const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
   const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
+  TORCH_CHECK_VALUE(call.rank == 1 || input.dim() > size, call.stem, call.rank, "d: input must have at least ", size + 1,
+                    " dimensions for an output_size of ", size, ", but has ", input.dim());
   for (Py_ssize_t i = 0; i < size; ++i) {
     PyObject* const item = PySequence_Fast_GET_ITEM(sequence.ptr(), i);
     const int64_t axis = input.dim() - size + i;

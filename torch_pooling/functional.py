@@ -10,15 +10,21 @@ override ``__torch_function__`` are handed the function itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from torch_pooling._library import _C, ops
+from torch_pooling._library import _C
+from torch_pooling._traced import (
+    Ints,
+    OutputSize,
+    traced_adaptive_avg_pool,
+    traced_adaptive_max_pool,
+    traced_avg_pool,
+    traced_max_pool,
+)
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -37,106 +43,15 @@ __all__ = [
     "max_pool3d",
 ]
 
-_Ints = int | Sequence[int]
-_OutputSize = int | Sequence[int | None]
-
-
-# --- what a compiler or an override sees --------------------------------------------------------------------------------
-
-
-def _traced_avg_pool(
-    function: Callable[..., Tensor],
-    rank: int,
-    input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None,
-    padding: _Ints,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-    dilation: _Ints,
-) -> Tensor:
-    if not is_compiling():
-        return handle_torch_function(
-            function,
-            (input,),
-            input,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-            divisor_override=divisor_override,
-            **({} if dilation == 1 else {"dilation": dilation}),
-        )
-    window = (rank, kernel_size, [] if stride is None else stride, padding, dilation, ceil_mode)
-    return ops.avg_pool(input, *window, count_include_pad, divisor_override)
-
-
-def _traced_max_pool(
-    function: Callable[..., Any],
-    rank: int,
-    input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None,
-    padding: _Ints,
-    dilation: _Ints,
-    ceil_mode: bool,
-    return_indices: bool,
-) -> Any:
-    if not is_compiling():
-        return handle_torch_function(
-            function,
-            (input,),
-            input,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            ceil_mode=ceil_mode,
-            return_indices=return_indices,
-        )
-    window = (rank, kernel_size, [] if stride is None else stride, padding, dilation, ceil_mode)
-    if not return_indices:
-        return ops.max_pool(input, *window)
-    output, offsets = ops.max_pool_with_offsets(input, *window)
-    return output, ops.max_pool_indices(offsets, input.shape[-rank:], *window)
-
-
-def _sizes(rank: int, input: Tensor, output_size: _OutputSize) -> list[int]:
-    if isinstance(output_size, (tuple, list)):
-        kept = input.shape[-rank:]
-        return [kept[axis] if size is None else size for axis, size in enumerate(output_size)]
-    return [output_size] * rank  # type: ignore[list-item]
-
-
-def _traced_adaptive_avg_pool(function: Callable[..., Tensor], rank: int, input: Tensor, output_size: _OutputSize) -> Tensor:
-    if not is_compiling():
-        return handle_torch_function(function, (input,), input, output_size)
-    return ops.adaptive_avg_pool(input, _sizes(rank, input, output_size))
-
-
-def _traced_adaptive_max_pool(
-    function: Callable[..., Any], rank: int, input: Tensor, output_size: _OutputSize, return_indices: bool
-) -> Any:
-    if not is_compiling():
-        return handle_torch_function(function, (input,), input, output_size, return_indices=return_indices)
-    sizes = _sizes(rank, input, output_size)
-    if not return_indices:
-        return ops.adaptive_max_pool(input, sizes)
-    output, offsets = ops.adaptive_max_pool_with_offsets(input, sizes, True)  # 32-bit offsets whatever the sizes will be
-    return output, ops.adaptive_max_pool_indices(offsets, input.shape[-rank:])
-
-
 # --- sliding windows ------------------------------------------------------------------------------------------------------
 
 
 def max_pool1d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
-    dilation: _Ints = 1,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -153,12 +68,11 @@ def max_pool1d(
     A NaN wins over everything; of equal values the first wins. A window with no element inside the input gives -inf (the
     lowest value for integers), index 0 and no gradient.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_max_pool(
+        return traced_max_pool(
             max_pool1d, 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
     return _C.max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
@@ -166,10 +80,10 @@ def max_pool1d(
 
 def max_pool2d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
-    dilation: _Ints = 1,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -186,12 +100,11 @@ def max_pool2d(
     A NaN wins over everything; of equal values the first wins. A window with no element inside the input gives -inf (the
     lowest value for integers), index 0 and no gradient.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_max_pool(
+        return traced_max_pool(
             max_pool2d, 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
     return _C.max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
@@ -199,10 +112,10 @@ def max_pool2d(
 
 def max_pool3d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
-    dilation: _Ints = 1,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -219,12 +132,11 @@ def max_pool3d(
     A NaN wins over everything; of equal values the first wins. A window with no element inside the input gives -inf (the
     lowest value for integers), index 0 and no gradient.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_max_pool(
+        return traced_max_pool(
             max_pool3d, 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
     return _C.max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
@@ -232,14 +144,14 @@ def max_pool3d(
 
 def avg_pool1d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
-    dilation: _Ints = 1,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Average over sliding windows of ``input`` [N, C, L] or [C, L], as ``torch.nn.functional.avg_pool1d``.
 
@@ -252,22 +164,12 @@ def avg_pool1d(
         divisor_override: divide by this instead of the number of elements; any int but 0.
         dilation: distance between the elements of a window (beyond torch).
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_avg_pool(
-            avg_pool1d,
-            1,
-            input,
-            kernel_size,
-            stride,
-            padding,
-            ceil_mode,
-            count_include_pad,
-            divisor_override,
-            dilation,
+        return traced_avg_pool(
+            avg_pool1d, 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
     return _C.avg_pool(
         1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
@@ -276,14 +178,14 @@ def avg_pool1d(
 
 def avg_pool2d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
-    dilation: _Ints = 1,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Average over sliding windows of ``input`` [N, C, H, W] or [C, H, W], as ``torch.nn.functional.avg_pool2d``.
 
@@ -296,22 +198,12 @@ def avg_pool2d(
         divisor_override: divide by this instead of the number of elements; any int but 0.
         dilation: distance between the elements of a window (beyond torch).
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_avg_pool(
-            avg_pool2d,
-            2,
-            input,
-            kernel_size,
-            stride,
-            padding,
-            ceil_mode,
-            count_include_pad,
-            divisor_override,
-            dilation,
+        return traced_avg_pool(
+            avg_pool2d, 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
     return _C.avg_pool(
         2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
@@ -320,14 +212,14 @@ def avg_pool2d(
 
 def avg_pool3d(
     input: Tensor,
-    kernel_size: _Ints,
-    stride: _Ints | None = None,
-    padding: _Ints = 0,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     *,
-    dilation: _Ints = 1,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Average over sliding windows of ``input`` [N, C, D, H, W] or [C, D, H, W], as ``torch.nn.functional.avg_pool3d``.
 
@@ -340,22 +232,12 @@ def avg_pool3d(
         divisor_override: divide by this instead of the number of elements; any int but 0.
         dilation: distance between the elements of a window (beyond torch).
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_avg_pool(
-            avg_pool3d,
-            3,
-            input,
-            kernel_size,
-            stride,
-            padding,
-            ceil_mode,
-            count_include_pad,
-            divisor_override,
-            dilation,
+        return traced_avg_pool(
+            avg_pool3d, 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
     return _C.avg_pool(
         3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
@@ -365,7 +247,7 @@ def avg_pool3d(
 # --- adaptive windows -----------------------------------------------------------------------------------------------------
 
 
-def adaptive_avg_pool1d(input: Tensor, output_size: _OutputSize) -> Tensor:
+def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """Average of ``input`` [N, C, L] or [C, L] down (or up) to ``output_size``, as torch's.
 
     Output o of O along an axis of size I averages elements floor(o * I / O) to ceil((o + 1) * I / O) - 1.
@@ -373,16 +255,15 @@ def adaptive_avg_pool1d(input: Tensor, output_size: _OutputSize) -> Tensor:
     Args:
         output_size: an int.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_avg_pool(adaptive_avg_pool1d, 1, input, output_size)
+        return traced_adaptive_avg_pool(adaptive_avg_pool1d, 1, input, output_size)
     return _C.adaptive_avg_pool(1, input, output_size)
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: _OutputSize) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """Average of ``input`` [N, C, H, W] or [C, H, W] down (or up) to ``output_size``, as torch's.
 
     Output o of O along an axis of size I averages elements floor(o * I / O) to ceil((o + 1) * I / O) - 1.
@@ -390,16 +271,15 @@ def adaptive_avg_pool2d(input: Tensor, output_size: _OutputSize) -> Tensor:
     Args:
         output_size: an int or 2 of them, None keeping the input's size.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_avg_pool(adaptive_avg_pool2d, 2, input, output_size)
+        return traced_adaptive_avg_pool(adaptive_avg_pool2d, 2, input, output_size)
     return _C.adaptive_avg_pool(2, input, output_size)
 
 
-def adaptive_avg_pool3d(input: Tensor, output_size: _OutputSize) -> Tensor:
+def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """Average of ``input`` [N, C, D, H, W] or [C, D, H, W] down (or up) to ``output_size``, as torch's.
 
     Output o of O along an axis of size I averages elements floor(o * I / O) to ceil((o + 1) * I / O) - 1.
@@ -407,16 +287,15 @@ def adaptive_avg_pool3d(input: Tensor, output_size: _OutputSize) -> Tensor:
     Args:
         output_size: an int or 3 of them, None keeping the input's size.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_avg_pool(adaptive_avg_pool3d, 3, input, output_size)
+        return traced_adaptive_avg_pool(adaptive_avg_pool3d, 3, input, output_size)
     return _C.adaptive_avg_pool(3, input, output_size)
 
 
-def adaptive_max_pool1d(input: Tensor, output_size: _OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
     """Maximum of ``input`` [N, C, L] or [C, L] down (or up) to ``output_size``, as torch's.
 
     Windows are those of the adaptive averages, ties and NaN as in ``max_pool1d``.
@@ -425,16 +304,15 @@ def adaptive_max_pool1d(input: Tensor, output_size: _OutputSize, return_indices:
         output_size: an int.
         return_indices: also return the int64 position of each maximum in the flattened spatial axes.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_max_pool(adaptive_max_pool1d, 1, input, output_size, return_indices)
+        return traced_adaptive_max_pool(adaptive_max_pool1d, 1, input, output_size, return_indices)
     return _C.adaptive_max_pool(1, input, output_size, return_indices)
 
 
-def adaptive_max_pool2d(input: Tensor, output_size: _OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
     """Maximum of ``input`` [N, C, H, W] or [C, H, W] down (or up) to ``output_size``, as torch's.
 
     Windows are those of the adaptive averages, ties and NaN as in ``max_pool2d``.
@@ -443,16 +321,15 @@ def adaptive_max_pool2d(input: Tensor, output_size: _OutputSize, return_indices:
         output_size: an int or 2 of them, None keeping the input's size.
         return_indices: also return the int64 position of each maximum in the flattened spatial axes.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_max_pool(adaptive_max_pool2d, 2, input, output_size, return_indices)
+        return traced_adaptive_max_pool(adaptive_max_pool2d, 2, input, output_size, return_indices)
     return _C.adaptive_max_pool(2, input, output_size, return_indices)
 
 
-def adaptive_max_pool3d(input: Tensor, output_size: _OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
     """Maximum of ``input`` [N, C, D, H, W] or [C, D, H, W] down (or up) to ``output_size``, as torch's.
 
     Windows are those of the adaptive averages, ties and NaN as in ``max_pool3d``.
@@ -461,12 +338,11 @@ def adaptive_max_pool3d(input: Tensor, output_size: _OutputSize, return_indices:
         output_size: an int or 3 of them, None keeping the input's size.
         return_indices: also return the int64 position of each maximum in the flattened spatial axes.
 
-    Raises:
-        RuntimeError: for sizes out of range. TypeError: for arguments of the wrong type. NotImplementedError: for a type
-        of input that is not supported.
+    Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
+    of input that is not supported.
     """
     if is_compiling() or has_torch_function_unary(input):
-        return _traced_adaptive_max_pool(adaptive_max_pool3d, 3, input, output_size, return_indices)
+        return traced_adaptive_max_pool(adaptive_max_pool3d, 3, input, output_size, return_indices)
     return _C.adaptive_max_pool(3, input, output_size, return_indices)
 
 
@@ -477,6 +353,8 @@ _ADAPTIVE_MAX = (adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d)
 
 
 def _spatial_rank(name: str, input: Tensor) -> int:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
     rank = input.dim() - 2
     if not 1 <= rank <= 3:
         raise RuntimeError(f"{name}: expected input [N, C, *spatial] with 1 to 3 spatial axes, but got {input.dim()}-D")
@@ -486,9 +364,8 @@ def _spatial_rank(name: str, input: Tensor) -> int:
 def global_avg_pool(input: Tensor, *, keepdim: bool = True) -> Tensor:
     """Average of ``input`` [N, C, *spatial], 1 to 3 spatial axes, over all of them: [N, C, 1, ...], or [N, C] without ``keepdim``.
 
-    Raises:
-        RuntimeError: for another number of axes or an empty spatial axis. NotImplementedError: for a type of input that is
-        not supported.
+    Raises RuntimeError for another number of axes or an empty spatial axis, TypeError for an input that is no tensor and
+    NotImplementedError for a type of input that is not supported.
     """
     if has_torch_function_unary(input):
         return handle_torch_function(global_avg_pool, (input,), input, keepdim=keepdim)
@@ -502,9 +379,8 @@ def global_max_pool(input: Tensor, *, keepdim: bool = True, return_indices: bool
     Args:
         return_indices: also return the int64 position of each maximum in the flattened spatial axes.
 
-    Raises:
-        RuntimeError: for another number of axes or an empty spatial axis. NotImplementedError: for a type of input that is
-        not supported.
+    Raises RuntimeError for another number of axes or an empty spatial axis, TypeError for an input that is no tensor and
+    NotImplementedError for a type of input that is not supported.
     """
     if has_torch_function_unary(input):
         return handle_torch_function(global_max_pool, (input,), input, keepdim=keepdim, return_indices=return_indices)

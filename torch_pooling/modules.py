@@ -6,6 +6,7 @@ holds. What is new (dilation of averages) is keyword-only and shows in the repr 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,9 +37,24 @@ class _Leaf:
     Only the instance says so: the class, and with it pickling, keeps its true module.
     """
 
+    _keywords: dict[str, Any] = {}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.__module__ = "torch.nn.modules.pooling"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Shows the constructor's real arguments: torch.nn's, and what a class adds as ``_keywords``."""
+        super().__init_subclass__(**kwargs)
+        if len(cls.__mro__) < 3 or not issubclass(cls, nn.Module) or "__init__" in vars(cls):
+            return
+        torchs = next(base for base in cls.__mro__ if base.__module__.startswith("torch.nn"))
+        signature = inspect.signature(torchs)
+        extra = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in cls._keywords.items()
+        ]
+        cls.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])  # type: ignore[attr-defined]
 
 
 class MaxPool1d(_Leaf, nn.MaxPool1d):
@@ -71,6 +87,7 @@ class MaxPool3d(_Leaf, nn.MaxPool3d):
 class _DilatedAverage(_Leaf):
     """The keyword-only ``dilation`` of our averages."""
 
+    _keywords = {"dilation": 1}
     dilation: Any
 
     def __init__(self, *args: Any, dilation: Any = 1, **kwargs: Any) -> None:

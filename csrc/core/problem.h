@@ -45,6 +45,7 @@ struct Problem {
   }
   int64_t counted_taps(int axis, int64_t o) const { return axes[axis].counted_taps(o, count_padding); }
 
+  // At most 2^62, which operators check.
   int64_t window_elements() const { return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps(); }
   int64_t input_elements() const { return batch * channels * axes[0].input * axes[1].input * axes[2].input; }
   int64_t output_elements() const { return batch * channels * axes[0].output * axes[1].output * axes[2].output; }

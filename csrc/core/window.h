@@ -46,15 +46,20 @@ TP_HOST_DEVICE constexpr int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return a;
 }
 
+template <class Int>
+Int lesser(const Int& a, const Int& b) {
+  return a < b ? a : b;
+}
+
 // Number of outputs of a sliding axis; may be <= 0, which the caller refuses. Templated on the integer so that symbolic
-// sizes use the same formula. ceil_mode drops a last window that would start beyond the input and its leading padding.
+// sizes use the same formula, without branches that would fix them. In ceil_mode the last window may overhang the end, but
+// must start inside the input or its leading padding.
 template <class Int>
 Int sliding_output_size(const Int& input, const Int& kernel, const Int& stride, const Int& padding_begin,
                         const Int& padding_end, const Int& dilation, bool ceil_mode) {
   const Int span = input + padding_begin + padding_end - dilation * (kernel - 1) - 1;
-  Int output = floor_div<Int>(ceil_mode ? span + stride - 1 : span, stride) + 1;
-  if (ceil_mode && (output - 1) * stride >= input + padding_begin) output = output - 1;
-  return output;
+  if (!ceil_mode) return floor_div<Int>(span, stride) + 1;
+  return lesser<Int>(ceil_div<Int>(span, stride) + 1, ceil_div<Int>(input + padding_begin, stride));
 }
 
 struct Range {

@@ -61,7 +61,11 @@ void code_kernel(const ConvertArgs& a) {
     To* t = static_cast<To*>(a.target) + target;
     for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
-      store_as(t + i, convert<To, W>(load_as<Vec<From, W>>(s + i)));
+      if constexpr (sizeof(From) > sizeof(To)) {
+        store_narrowed<From, To, W>(t + i, load_as<Vec<From, W>>(s + i));
+      } else {
+        store_as(t + i, load_widened<To, From, W>(s + i));
+      }
     });
   });
 }

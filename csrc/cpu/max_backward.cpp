@@ -19,7 +19,7 @@ constexpr int64_t offset_bytes[] = {1, 2, 4, 8};
 
 // How many outputs can read one position of an axis.
 int64_t overlap_of(const Axis& axis) {
-  if (axis.adaptive) return std::max<int64_t>(1, ceil_div<int64_t>(axis.output, axis.input)) + 1;
+  if (axis.adaptive) return axis.max_taps();
   const Comb comb = axis.comb();
   return ceil_div<int64_t>(comb.taps, comb.advance);
 }
@@ -66,20 +66,27 @@ MaxBackward::MaxBackward(const Problem& problem, const ReduceKernels& sums, cons
   choose_mode();
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
   if (mode_ != Mode::Scatter) {
-    const int axes = mode_ == Mode::PullPixels ? 3 : 2;
-    for (int axis = 0; axis < axes; ++axis) spans_[axis] = SpanTable({problem.axes[axis], true});
+    spans_[0] = SpanTable({problem.axes[0], true});
+    spans_[1] = SpanTable({problem.axes[1], true});
+    if (mode_ == Mode::PullPixels) spans_[2] = SpanTable({problem.axes[2], true});
   }
   choose_tiles();
 }
 
 void MaxBackward::choose_mode() {
   int64_t overlap = 1;
-  for (const Axis& axis : problem_.axes) overlap = std::min<int64_t>(overlap * overlap_of(axis), int64_t{1} << 40);
-  if (overlap > largest_pull) return;
-  const Axis& width = problem_.axes[2];
+  for (const Axis& axis : problem_.axes) overlaps_ |= axis.overlaps();
+  for (const Axis& axis : problem_.axes) {
+    overlap = std::min<int64_t>(overlap * overlap_of(axis), int64_t{1} << 40);
+    if (axis.adaptive) return;
+  }
+  // A scatter fills with zeros and visits each output once; a pull visits the outputs of each input.
+  const bool large_and_apart = overlap == 1 && problem_.window_elements() > 12;
+  if (overlap > largest_pull || large_and_apart) return;
+  const Comb comb = problem_.axes[2].comb();
   if (input_size_[4] > 1) {
     mode_ = Mode::PullPixels;
-  } else if (width.has_comb() && width.comb().step == 1 && width.comb().advance <= 4) {
+  } else if (comb.step == 1 && comb.advance <= 4) {
     mode_ = Mode::PullLanes;
   }
 }
@@ -269,29 +276,50 @@ void MaxBackward::pull_rows(const Tile& tile, Scratch& scratch) const {
   char* const spare = !pixels && comb.advance > 1
                           ? scratch.row.reserve(tile.count_q * comb.advance * pull_.lane_bytes) : nullptr;
   char* const target = static_cast<char*>(gradients_.grad_input) + offset_of(input_strides_, tile.input) * element_bytes_;
-  for (int64_t plane = 0; plane < tile.input[0].size(); ++plane) {
-    for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
-      const Span planes = spans_[0].at(id);
-      for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih) {
-        const Span lines = spans_[1].at(ih);
-        scratch.rows.clear();
-        for (int64_t a = 0, od = planes.first; a < planes.count; ++a, od += planes.step) {
-          for (int64_t b = 0, oh = lines.first; b < lines.count; ++b, oh += lines.step) {
-            const int64_t at_d = od - tile.output[1].begin, at_h = oh - tile.output[2].begin;
-            const int64_t base = (depth.tap_of(od, id) * height.max_taps() + height.tap_of(oh, ih)) * width.max_taps();
-            scratch.rows.push_back({tile.grad + plane * tile.grad_plane + at_d * tile.grad_depth + at_h * tile.grad_row,
-                                    tile.code + plane * tile.code_plane + at_d * tile.code_depth + at_h * tile.code_row, base});
-          }
+  // Rows of the tile that feed each (depth, height) of it, once for all its planes.
+  std::vector<PullRow>& reads = scratch.reads;
+  std::vector<int64_t>& first = scratch.firsts;
+  reads.clear();
+  first.assign(1, 0);
+  for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
+    const Span planes = spans_[0].at(id);
+    for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih) {
+      const Span lines = spans_[1].at(ih);
+      for (int64_t a = 0, od = planes.first; a < planes.count; ++a, od += planes.step) {
+        const int64_t tap_d = planes.count == 1 ? planes.tap : depth.tap_of(od, id);
+        for (int64_t b = 0, oh = lines.first; b < lines.count; ++b, oh += lines.step) {
+          const int64_t tap_h = lines.count == 1 ? lines.tap : height.tap_of(oh, ih);
+          const int64_t at_d = od - tile.output[1].begin, at_h = oh - tile.output[2].begin;
+          reads.push_back({tile.grad + at_d * tile.grad_depth + at_h * tile.grad_row,
+                           tile.code + at_d * tile.code_depth + at_h * tile.code_row,
+                           (tap_d * height.max_taps() + tap_h) * width.max_taps()});
         }
-        const int64_t count = static_cast<int64_t>(scratch.rows.size());
-        char* const row = target + (plane * input_strides_.of[0] + (id - tile.input[1].begin) * input_strides_.of[1]
-                                    + (ih - tile.input[2].begin) * input_strides_.of[2]) * element_bytes_;
+      }
+      first.push_back(static_cast<int64_t>(reads.size()));
+    }
+  }
+  PullPixelsArgs by_pixel{nullptr, 0, scratch.entries.data(), scratch.index.data(), tile.input[3].size(), tile.input[4].size(),
+                          tile.grad_pixel, tile.code_pixel, input_strides_.of[3], nullptr};
+  PullLanesArgs by_lane{nullptr, 0, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), nullptr, spare};
+  for (int64_t plane = 0; plane < tile.input[0].size(); ++plane) {
+    if (plane > 0) {
+      for (PullRow& row : reads) {
+        row.grad = static_cast<const char*>(row.grad) + tile.grad_plane;
+        row.code = static_cast<const char*>(row.code) + tile.code_plane;
+      }
+    }
+    int64_t at = 0;
+    for (int64_t d = 0; d < tile.input[1].size(); ++d) {
+      for (int64_t h = 0; h < tile.input[2].size(); ++h, ++at) {
+        const PullRow* const rows = reads.data() + first[static_cast<size_t>(at)];
+        const int64_t count = first[static_cast<size_t>(at) + 1] - first[static_cast<size_t>(at)];
+        char* const row = target + (plane * input_strides_.of[0] + d * input_strides_.of[1] + h * input_strides_.of[2]) * element_bytes_;
         if (pixels) {
-          pull_.pixels[kind]({scratch.rows.data(), count, scratch.entries.data(), scratch.index.data(), tile.input[3].size(),
-                              tile.input[4].size(), tile.grad_pixel, tile.code_pixel, input_strides_.of[3], row});
+          by_pixel.rows = rows, by_pixel.row_count = count, by_pixel.target = row;
+          pull_.pixels[kind](by_pixel);
         } else {
-          pull_.lanes[kind]({scratch.rows.data(), count, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(),
-                             row, spare});
+          by_lane.rows = rows, by_lane.row_count = count, by_lane.target = row;
+          pull_.lanes[kind](by_lane);
         }
       }
     }
@@ -314,15 +342,13 @@ void MaxBackward::list_taps(Scratch& scratch) const {
 }
 
 void MaxBackward::scatter_tile(const Tile& tile, Scratch& scratch) const {
-  auto with_offset = [&](auto t, auto lane) {
+  // Windows apart from each other give an element one gradient at most: it is stored as it is.
+  auto with_offset = [&](auto t, auto accumulator) {
     using T = decltype(t);
-    using Lane = decltype(lane);
-    switch (gradients_.offset_type) {
-      case OffsetType::UInt8: return scatter<T, Lane, uint8_t>(tile, scratch);
-      case OffsetType::UInt16: return scatter<T, Lane, uint16_t>(tile, scratch);
-      case OffsetType::Int32: return scatter<T, Lane, int32_t>(tile, scratch);
-      case OffsetType::Int64: return scatter<T, Lane, int64_t>(tile, scratch);
+    if constexpr (!std::is_same_v<T, decltype(accumulator)>) {
+      if (!overlaps_) return scatter_offsets<T, T>(tile, scratch);
     }
+    return scatter_offsets<T, decltype(accumulator)>(tile, scratch);
   };
   switch (problem_.dtype) {
     case DType::Float32: return with_offset(float{}, float{});
@@ -330,6 +356,16 @@ void MaxBackward::scatter_tile(const Tile& tile, Scratch& scratch) const {
     case DType::BFloat16: return with_offset(BFloat16Bits{}, float{});
     case DType::Float16: return with_offset(HalfBits{}, float{});
     default: throw std::logic_error("gradients are floating point");
+  }
+}
+
+template <class T, class Lane>
+void MaxBackward::scatter_offsets(const Tile& tile, Scratch& scratch) const {
+  switch (gradients_.offset_type) {
+    case OffsetType::UInt8: return scatter<T, Lane, uint8_t>(tile, scratch);
+    case OffsetType::UInt16: return scatter<T, Lane, uint16_t>(tile, scratch);
+    case OffsetType::Int32: return scatter<T, Lane, int32_t>(tile, scratch);
+    case OffsetType::Int64: return scatter<T, Lane, int64_t>(tile, scratch);
   }
 }
 
@@ -357,47 +393,79 @@ void MaxBackward::scatter(const Tile& tile, Scratch& scratch) const {
              for (int64_t i = 0; i < loops[0].count; ++i) {
                for (int64_t j = 0; j < loops[1].count; ++j) {
                  for (int64_t k = 0; k < loops[2].count; ++k) {
-                   std::fill_n(target + t + i * loops[0].target + j * loops[1].target + k * loops[2].target, inner, Lane(0));
+                   std::fill_n(target + t + i * loops[0].target + j * loops[1].target + k * loops[2].target, inner, Lane{});
                  }
                }
              }
            });
 
-  // Distances in elements, of taps from the window's origin and of the origins from the tile.
+  auto add = [](Lane& element, T gradient) {
+    if constexpr (std::is_same_v<Lane, float> || std::is_same_v<Lane, double>) {
+      element += lane_of(gradient);
+    } else {
+      element = gradient;
+    }
+  };
+  // Distances in elements, of taps from the window's origin and of origins from the tile.
   const int64_t step_d = strides.of[1], step_h = strides.of[2], step_w = strides.of[3];
-  std::vector<int64_t>& origins = scratch.index;
-  origins.clear();
-  for (int64_t ow = tile.output[3].begin; ow < tile.output[3].end; ++ow) {
-    origins.push_back(axes[2].origin_of(ow) - tile.input[3].begin);
-  }
+  const int64_t reachable = (depth - 1) * step_d + (height - 1) * step_h + (width - 1) * step_w;
   const Tap* const table = scratch.taps.empty() ? nullptr : scratch.taps.data();
   auto tap_at = [&](int64_t tap) -> Tap {
     if (table != nullptr) return table[tap];
     return {tap / taps_w / taps_h * axes[0].tap_step(), tap / taps_w % taps_h * axes[1].tap_step(), tap % taps_w * axes[2].tap_step()};
   };
-  const int64_t reachable = (depth - 1) * step_d + (height - 1) * step_h + (width - 1) * step_w;
-  for (int64_t p = 0; p < size[0]; ++p) {
-    Lane* const plane = target + p * strides.of[0];
-    for (int64_t od = tile.output[1].begin; od < tile.output[1].end; ++od) {
-      const int64_t origin_d = axes[0].origin_of(od) - tile.input[1].begin;
-      for (int64_t oh = tile.output[2].begin; oh < tile.output[2].end; ++oh) {
-        const int64_t origin_h = axes[1].origin_of(oh) - tile.input[2].begin;
-        const int64_t row = (tile.output[0].begin + p) * output_strides_.of[0] + od * output_strides_.of[1]
-                            + oh * output_strides_.of[2] + tile.output[3].begin * output_strides_.of[3] + tile.output[4].begin;
-        for (int64_t i = 0; i < static_cast<int64_t>(origins.size()); ++i) {
-          const int64_t origin_w = origins[static_cast<size_t>(i)];
-          const T* const grad = static_cast<const T*>(gradients_.grad_output) + row + i * output_strides_.of[3];
-          const Offset* const code = static_cast<const Offset*>(gradients_.offsets) + row + i * output_strides_.of[3];
-          for (int64_t c = 0; c < channels; ++c) {
-            const Tap at = tap_at(static_cast<int64_t>(code[c]));
-            const int64_t d = origin_d + at.depth, h = origin_h + at.height, w = origin_w + at.width;
-            const int64_t position = d * step_d + h * step_h + w * step_w;
-            // Outside the tile: another tile's element, or (a window with nothing in it) nobody's.
-            const bool inside = whole_planes_ ? position <= reachable
-                                              : static_cast<uint64_t>(d) < static_cast<uint64_t>(depth)
-                                                    && static_cast<uint64_t>(h) < static_cast<uint64_t>(height)
-                                                    && static_cast<uint64_t>(w) < static_cast<uint64_t>(width);
-            if (inside) plane[position + c] += lane_of(grad[c]);
+  std::vector<int64_t>& origins = scratch.index;
+  origins.clear();
+  const int64_t plane_origin = tile.output[0].begin * output_strides_.of[0] + tile.output[4].begin;
+  const T* const grads = static_cast<const T*>(gradients_.grad_output) + plane_origin;
+  const Offset* const codes = static_cast<const Offset*>(gradients_.offsets) + plane_origin;
+
+  if (whole_planes_ && table != nullptr) {  // one distance for an output, one for a tap, one comparison
+    for (int64_t od = 0; od < output_size_[1]; ++od) {
+      for (int64_t oh = 0; oh < output_size_[2]; ++oh) {
+        for (int64_t ow = 0; ow < output_size_[3]; ++ow) {
+          origins.push_back(axes[0].origin_of(od) * step_d + axes[1].origin_of(oh) * step_h + axes[2].origin_of(ow) * step_w);
+        }
+      }
+    }
+    std::vector<int64_t>& distances = scratch.firsts;
+    distances.clear();
+    for (const Tap& tap : scratch.taps) distances.push_back(tap.depth * step_d + tap.height * step_h + tap.width * step_w);
+    const int64_t* const distance = distances.data();
+    for (int64_t p = 0; p < size[0]; ++p) {
+      Lane* const plane = target + p * strides.of[0];
+      int64_t at = p * output_strides_.of[0];
+      for (const int64_t origin : origins) {
+        for (int64_t c = 0; c < channels; ++c) {
+          const int64_t position = origin + distance[codes[at + c]];
+          if (position <= reachable) add(plane[position + c], grads[at + c]);  // beyond: an offset that no window has
+        }
+        at += output_strides_.of[3];
+      }
+    }
+  } else {
+    for (int64_t ow = tile.output[3].begin; ow < tile.output[3].end; ++ow) {
+      origins.push_back(axes[2].origin_of(ow) - tile.input[3].begin);
+    }
+    for (int64_t p = 0; p < size[0]; ++p) {
+      Lane* const plane = target + p * strides.of[0];
+      for (int64_t od = tile.output[1].begin; od < tile.output[1].end; ++od) {
+        const int64_t origin_d = axes[0].origin_of(od) - tile.input[1].begin;
+        for (int64_t oh = tile.output[2].begin; oh < tile.output[2].end; ++oh) {
+          const int64_t origin_h = axes[1].origin_of(oh) - tile.input[2].begin;
+          int64_t at = p * output_strides_.of[0] + od * output_strides_.of[1] + oh * output_strides_.of[2]
+                       + tile.output[3].begin * output_strides_.of[3];
+          for (const int64_t origin_w : origins) {
+            for (int64_t c = 0; c < channels; ++c) {
+              const Tap tap = tap_at(static_cast<int64_t>(codes[at + c]));
+              const int64_t d = origin_d + tap.depth, h = origin_h + tap.height, w = origin_w + tap.width;
+              // Outside the tile: another tile's element, or (a window with nothing in it) nobody's.
+              const bool inside = static_cast<uint64_t>(d) < static_cast<uint64_t>(depth)
+                                  && static_cast<uint64_t>(h) < static_cast<uint64_t>(height)
+                                  && static_cast<uint64_t>(w) < static_cast<uint64_t>(width);
+              if (inside) add(plane[d * step_d + h * step_h + w * step_w + c], grads[at + c]);
+            }
+            at += output_strides_.of[3];
           }
         }
       }

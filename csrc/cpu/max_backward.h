@@ -38,6 +38,8 @@ class MaxBackward {
   void pull_rows(const Tile& tile, Scratch& scratch) const;
   void list_taps(Scratch& scratch) const;
   void scatter_tile(const Tile& tile, Scratch& scratch) const;
+  template <class T, class Lane>
+  void scatter_offsets(const Tile& tile, Scratch& scratch) const;
   template <class T, class Lane, class Offset>
   void scatter(const Tile& tile, Scratch& scratch) const;
 
@@ -48,6 +50,7 @@ class MaxBackward {
   int64_t element_bytes_;
   MaxGradients gradients_;
   Mode mode_ = Mode::Scatter;
+  bool overlaps_ = false;      // an input may be read by several outputs
   bool byte_codes_ = false;   // pulls compare bytes as they were saved
   bool whole_planes_ = false;  // scatter: every tile holds whole planes and no tap lies outside
   SpanTable spans_[3];        // of depth, height and, for PullPixels, width

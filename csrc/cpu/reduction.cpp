@@ -70,10 +70,11 @@ Reduction::Mode Reduction::mode_of(int axis) const {
   if (view.has_comb()) {
     const Comb comb = view.comb();
     const bool few = view.results() < 4 && comb.taps > 32;
-    if (comb.advance <= 2 && !few) return Mode::Comb;
+    const bool mostly_outside = (comb.taps - 1) * comb.step > 2 * view.sources() + 64;
+    if (comb.advance <= 2 && !few && !mostly_outside) return Mode::Comb;
   } else if (inverse_) {
     const Comb comb = view.axis.comb();
-    if (comb.advance == 2 && comb.step == 1) return Mode::Spread;
+    if (comb.advance == 2 && comb.step == 1 && comb.taps <= 2 * view.results() + 64) return Mode::Spread;
   }
   return Mode::Windows;
 }

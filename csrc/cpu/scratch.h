@@ -53,7 +53,8 @@ struct Tap {
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
   std::vector<Window> windows[3];
-  std::vector<PullRow> rows;
+  std::vector<PullRow> reads;
+  std::vector<int64_t> firsts;
   std::vector<PullEntry> entries;
   std::vector<int64_t> index;
   std::vector<Tap> taps;

@@ -13,7 +13,7 @@
 #endif
 
 #define TP_VECTOR_BYTES 32
-#define TP_HALF_INSTRUCTIONS 1
+#define TP_X86 1
 namespace torch_pooling::cpu::isa_avx2 {
 #include "core/reducer.inl"
 #include "cpu/loops.inl"

@@ -1,6 +1,6 @@
 // Vectors of one instruction set, on the compiler's vector extensions: Vec<T, N> is N lanes of T, and a plain T for N = 1,
 // so that the tail of a row is the same function on one lane. Included inside a target region, after every header; the
-// including file defines TP_VECTOR_BYTES (0: one lane) and, where the instructions exist, TP_HALF_INSTRUCTIONS.
+// including file defines TP_VECTOR_BYTES (0: one lane) and TP_X86 where it includes x86 intrinsics.
 // SPDX-License-Identifier: BSD-3-Clause
 
 template <class T, int N>
@@ -48,6 +48,61 @@ TP_INLINE Vec<To, N> convert(From v) {
   }
 }
 
+// Between small unsigned integers in memory and 32-bit lanes, where GCC's convertvector goes element by element.
+template <class Lane, class T, int N>
+TP_INLINE Vec<Lane, N> load_widened(const T* p) {
+#if defined(TP_X86)
+  if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 8) {
+    return (Vec<Lane, N>)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 8) {
+    return (Vec<Lane, N>)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  } else if constexpr (sizeof(Lane) == 2 && std::is_same_v<T, uint8_t> && N == 16) {
+    return (Vec<Lane, N>)_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#if TP_VECTOR_BYTES == 64  // maskz: GCC 12 warns of its own header's uninitialised value in the plain forms
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 16) {
+    return (Vec<Lane, N>)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 16) {
+    return (Vec<Lane, N>)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  } else if constexpr (sizeof(Lane) == 2 && std::is_same_v<T, uint8_t> && N == 32) {
+    return (Vec<Lane, N>)_mm512_maskz_cvtepu8_epi16(0xffffffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#endif
+  } else
+#endif
+  {
+    return convert<Lane, N>(load_as<Vec<T, N>>(p));
+  }
+}
+// Lanes hold values that fit.
+template <class Lane, class T, int N>
+TP_INLINE void store_narrowed(T* p, Vec<Lane, N> v) {
+#if defined(TP_X86)
+  if constexpr (sizeof(Lane) == 4 && sizeof(T) <= 2 && std::is_unsigned_v<T> && N == 8) {
+    const __m256i lanes = (__m256i)v;
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    if constexpr (sizeof(T) == 2) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);
+    } else {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+#if TP_VECTOR_BYTES == 64
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)v));
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v));
+#endif
+  } else
+#endif
+  {
+    store_as(p, convert<T, N>(v));
+  }
+}
+
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+#define TP_SHUFFLE(T, N, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else  // GCC 11
+#define TP_SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, Vec<CodeOf<T>, N>{__VA_ARGS__})
+#endif
+
 // De-interleaves 2 * N consecutive elements: even and odd positions.
 template <class T, int N>
 TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {
@@ -57,8 +112,8 @@ TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {
     const auto low = load_as<Vec<T, N>>(p);
     const auto high = load_as<Vec<T, N>>(p + N);
     [&]<int... I>(std::integer_sequence<int, I...>) {
-      even = __builtin_shufflevector(low, high, (2 * I)...);
-      odd = __builtin_shufflevector(low, high, (2 * I + 1)...);
+      even = TP_SHUFFLE(T, N, low, high, (2 * I)...);
+      odd = TP_SHUFFLE(T, N, low, high, (2 * I + 1)...);
     }(std::make_integer_sequence<int, N>{});
   }
 }
@@ -69,8 +124,8 @@ TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd) {
     p[0] = even, p[1] = odd;
   } else {
     [&]<int... I>(std::integer_sequence<int, I...>) {
-      store_as(p, Vec<T, N>(__builtin_shufflevector(even, odd, (I % 2 ? N + I / 2 : I / 2)...)));
-      store_as(p + N, Vec<T, N>(__builtin_shufflevector(even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)));
+      store_as(p, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + I / 2 : I / 2)...)));
+      store_as(p + N, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)));
     }(std::make_integer_sequence<int, N>{});
   }
 }
@@ -79,7 +134,7 @@ TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd) {
 
 template <int N>
 TP_INLINE Vec<float, N> half_to_float(const HalfBits* p) {
-#if defined(TP_HALF_INSTRUCTIONS)
+#if defined(TP_X86)
   if constexpr (N == 4) {
     return load_as<Vec<float, 4>>(reinterpret_cast<const float*>(&static_cast<const __m128&>(
         _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))));
@@ -107,7 +162,7 @@ TP_INLINE Vec<float, N> half_to_float(const HalfBits* p) {
 
 template <int N>
 TP_INLINE void float_to_half(HalfBits* p, Vec<float, N> v) {
-#if defined(TP_HALF_INSTRUCTIONS)
+#if defined(TP_X86)
   if constexpr (N == 8) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
   } else if constexpr (N == 16) {
@@ -132,7 +187,7 @@ TP_INLINE Vec<float, N> bfloat16_to_float(const BFloat16Bits* p) {
   if constexpr (N == 1) {
     return to_float(*p);
   } else {
-    const auto bits = convert<uint32_t, N>(load_as<Vec<uint16_t, N>>(p)) << 16;
+    const auto bits = load_widened<uint32_t, uint16_t, N>(reinterpret_cast<const uint16_t*>(p)) << 16;
     return (Vec<float, N>)bits;
   }
 }
@@ -145,7 +200,7 @@ TP_INLINE void float_to_bfloat16(BFloat16Bits* p, Vec<float, N> v) {
     const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     const auto quiet = broadcast<uint32_t, N>(0x7fc0u);
     const auto is_nan = (Vec<int32_t, N>)(bits & 0x7fffffffu) > broadcast<int32_t, N>(0x7f800000);
-    store_as(p, convert<uint16_t, N>(select(is_nan, quiet, rounded)));
+    store_narrowed<uint32_t, uint16_t, N>(reinterpret_cast<uint16_t*>(p), select(is_nan, quiet, rounded));
   }
 }
 
@@ -186,7 +241,7 @@ TP_INLINE Vec<Lane, N> load_lanes(const T* p) {
   } else if constexpr (std::is_same_v<T, HalfBits>) {
     return convert<Lane, N>(half_to_float<N>(p));
   } else {
-    return convert<Lane, N>(load_as<Vec<T, N>>(p));
+    return load_widened<Lane, T, N>(p);
   }
 }
 template <bool Keyed, class T, class Lane, int N>
@@ -199,8 +254,9 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
     float_to_bfloat16<N>(p, convert<float, N>(v));
   } else if constexpr (std::is_same_v<T, HalfBits>) {
     float_to_half<N>(p, convert<float, N>(v));
-  } else {
-    store_as(p, convert<T, N>(v));
+  } else {  // wider integer lanes: their lowest value, of a window with nothing in it, becomes the type's own
+    const auto lowest = broadcast<Lane, N>(std::numeric_limits<T>::lowest());
+    store_as(p, convert<T, N>(select(v < lowest, lowest, v)));
   }
 }
 

@@ -155,7 +155,6 @@ NodePointer<MaxPoolNode<Window>> max_pool_node(const Tensor& input, const Tensor
 template <class Window>
 Pair max_pool_with_offsets_autograd(const Tensor& input, const Window& window, bool wide_offsets) {
   const Place place = Place::of(input, window.spatial_rank());
-  wide_offsets |= window.is_symbolic() || (std::is_same_v<Window, Adaptive> && place.is_symbolic());
   Pair result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
@@ -169,7 +168,12 @@ Pair max_pool_with_offsets_autograd(const Tensor& input, const Window& window, b
 
 template <class Window>
 Tensor max_pool_autograd(const Tensor& input, const Window& window) {
-  if (needs_node(input) || has_tangent(input)) return std::get<0>(max_pool_with_offsets_autograd(input, window, false));
+  if (needs_node(input) || has_tangent(input)) {
+    // Where sizes are symbolic the window's size must not decide a type: it would be fixed in the graph.
+    const bool adaptive = std::is_same_v<Window, Adaptive>;
+    const bool wide = window.is_symbolic() || (adaptive && Place::of(input, window.spatial_rank()).is_symbolic());
+    return std::get<0>(max_pool_with_offsets_autograd(input, window, wide));
+  }
   at::AutoDispatchBelowADInplaceOrView below;
   return max_pool(input, window);
 }

@@ -67,32 +67,29 @@ inline OffsetType choose_offset_type(int64_t window_elements, bool wide) {
   return window_elements <= offset_limit(OffsetType::Int32) ? OffsetType::Int32 : OffsetType::Int64;
 }
 
-// Elements of the longest window, for symbolic sizes only where they are known.
+// Elements of the longest window. Symbolic sizes are fixed by asking; callers that must not fix them ask for wide offsets.
 template <class Int>
-std::optional<int64_t> known_window_elements(const SlidingArgs<Int>& args, const Sizes<Int>&, const Axis* axes) {
+int64_t window_elements(const SlidingArgs<Int>& args, const Sizes<Int>&, const Axis* axes) {
   if constexpr (std::is_same_v<Int, int64_t>) {
     return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps();
   } else {
     int64_t elements = 1;
     for (int64_t axis = 0; axis < args.rank; ++axis) {
-      const std::optional<int64_t> size = entry<Int>(args.kernel_size, axis).maybe_as_int();
-      if (!size.has_value()) return std::nullopt;
-      elements *= *size;
+      elements *= entry<Int>(args.kernel_size, axis).guard_int(__FILE__, __LINE__);
     }
     return elements;
   }
 }
 template <class Int>
-std::optional<int64_t> known_window_elements(const AdaptiveArgs<Int>&, const Sizes<Int>& sizes, const Axis* axes) {
+int64_t window_elements(const AdaptiveArgs<Int>&, const Sizes<Int>& sizes, const Axis* axes) {
   if constexpr (std::is_same_v<Int, int64_t>) {
     return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps();
   } else {
     int64_t elements = 1;
     for (int64_t axis = 0; axis < sizes.rank; ++axis) {
-      const auto input = sizes.input[static_cast<size_t>(axis)].maybe_as_int();
-      const auto output = sizes.output[static_cast<size_t>(axis)].maybe_as_int();
-      if (!input.has_value() || !output.has_value()) return std::nullopt;
-      elements *= Axis::adaptive_to(*input, *output).max_taps();
+      const int64_t input = sizes.input[static_cast<size_t>(axis)].guard_int(__FILE__, __LINE__);
+      const int64_t output = sizes.output[static_cast<size_t>(axis)].guard_int(__FILE__, __LINE__);
+      elements *= Axis::adaptive_to(input, output).max_taps();
     }
     return elements;
   }
@@ -128,10 +125,25 @@ struct Pool {
     problem.divisor_override = args.divisor_override.value_or(0);
   }
 
+  // torch's avg_pool3d, alone of all pools, refuses a kernel that is larger than the unpadded input.
+  static void check_kernel_fits(const OpName& op, const Args& args, const Sizes<Int>& sizes) {
+    for (int64_t axis = 0; axis < sizes.rank && sizes.rank == 3; ++axis) {
+      TORCH_CHECK(sizes.input[static_cast<size_t>(axis)] >= entry<Int>(args.kernel_size, axis), op, ": kernel_size ",
+                  args.kernel_size, " must be at most the input's size ", sizes.input);
+    }
+  }
+
   static at::Tensor avg_pool(const OpName& op, const at::Tensor& input, const Args& args, const AverageArgs& average) {
     const DType dtype = check_dtype(op, "input", input, adaptive ? Types::Floating : Types::FloatingAndInt64);
+    if constexpr (!adaptive) {
+      TORCH_CHECK_INDEX(args.rank != 2 || input.dim() >= 3, op, ": expected input to have 3 or 4 dimensions, but got ", input.dim());
+    }
     Axis axes[3];
-    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, adaptive, axes);
+    const NoChannels no_channels = !adaptive                ? NoChannels::Refused
+                                   : rank_of(args) == 3 ? NoChannels::Unbatched
+                                                            : NoChannels::Accepted;
+    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, no_channels, axes);
+    if constexpr (!adaptive) check_kernel_fits(op, args, sizes);
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     Problem problem = problem_of(sizes, axes, dtype, channels_last);
     set_average(op, problem, average);
@@ -163,7 +175,7 @@ struct Pool {
   static at::Tensor max_pool(const OpName& op, const at::Tensor& input, const Args& args) {
     const DType dtype = check_dtype(op, "input", input, Types::Numbers);
     Axis axes[3];
-    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, false, axes);
+    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, adaptive ? NoChannels::Unbatched : NoChannels::Refused, axes);
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     if constexpr (Device::computes) {
@@ -179,9 +191,9 @@ struct Pool {
                                                                   bool wide_offsets) {
     const DType dtype = check_dtype(op, "input", input, Types::Numbers);
     Axis axes[3];
-    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, false, axes);
-    const std::optional<int64_t> elements = known_window_elements(args, sizes, axes);
-    const OffsetType type = elements.has_value() ? choose_offset_type(*elements, wide_offsets) : OffsetType::Int32;
+    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, adaptive ? NoChannels::Unbatched : NoChannels::Refused, axes);
+    OffsetType type = OffsetType::Int32;
+    if (Device::computes || !wide_offsets) type = choose_offset_type(window_elements(args, sizes, axes), wide_offsets);
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     at::Tensor offsets = empty(sizes, sizes.output, channels_last, scalar_type_of(type), input);
@@ -238,7 +250,7 @@ struct Pool {
     const DType dtype = check_dtype(op, "input", input, Types::Numbers);
     const OffsetType type = check_offsets(op, offsets);
     Axis axes[3];
-    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, false, axes);
+    const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, adaptive ? NoChannels::Unbatched : NoChannels::Refused, axes);
     const SizeVector<Int> expected = tensor_sizes(sizes, sizes.output);
     constexpr const Int* kind = nullptr;
     TORCH_CHECK(sizes_of(offsets, kind) == List<Int>(expected), op, ": offsets must have the sizes of the output, ",

@@ -20,6 +20,14 @@ template <>
 inline c10::SymInt floor_div<c10::SymInt>(c10::SymInt a, c10::SymInt b) {
   return a >= 0 ? a / b : c10::SymInt(0) - ((c10::SymInt(0) - a + b - 1) / b);
 }
+template <>
+inline c10::SymInt ceil_div<c10::SymInt>(c10::SymInt a, c10::SymInt b) {
+  return floor_div<c10::SymInt>(a + b - 1, b);
+}
+template <>
+inline c10::SymInt lesser<c10::SymInt>(const c10::SymInt& a, const c10::SymInt& b) {
+  return a.min(b);
+}
 }  // namespace torch_pooling
 
 namespace torch_pooling::ops {
@@ -59,15 +67,14 @@ inline void check_rank(const OpName& op, int64_t rank) {
   TORCH_CHECK(rank >= 1 && rank <= 3, op, ": rank must be 1, 2 or 3 spatial axes, but got ", rank);
 }
 
-// Reads batch and channels off a tensor [N, C, *spatial] or [C, *spatial]. Axes after the batch must not be empty, save
-// those in `spatial_may_be_empty` (a gradient of an empty output) and, where a reduction needs none, channels.
+// Which empty channels torch accepts: none, those of an unbatched input, or all.
+enum class NoChannels { Refused, Unbatched, Accepted };
+
+// Reads batch and channels off a tensor [N, C, *spatial] or [C, *spatial]. Spatial axes must not be empty.
 template <class Int>
-Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, bool spatial_may_be_empty,
-                         bool channels_may_be_empty) {
+Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, NoChannels no_channels) {
   check_rank(op, rank);
   const int64_t dim = tensor.dim();
-  TORCH_CHECK_INDEX(dim > rank - 1 || rank == 1, op, ": dimension out of range: expected ", name, " to have ", rank + 1, " or ",
-                    rank + 2, " dimensions, but got ", dim);
   TORCH_CHECK(dim == rank + 1 || dim == rank + 2, op, ": expected ", name, " to be ", rank + 1, "-D (unbatched) or ", rank + 2,
               "-D (batched), but got ", dim, "-D with sizes ", shape_text<Int>(tensor));
   Sizes<Int> sizes;
@@ -76,8 +83,8 @@ Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& t
   const int64_t first = sizes.batched ? 1 : 0;
   if (sizes.batched) sizes.batch = size_of(tensor, 0, static_cast<const Int*>(nullptr));
   sizes.channels = size_of(tensor, first, static_cast<const Int*>(nullptr));
-  for (int64_t d = first; d < dim; ++d) {
-    if (d == first ? channels_may_be_empty : spatial_may_be_empty) continue;
+  const bool skip = no_channels == NoChannels::Accepted || (no_channels == NoChannels::Unbatched && !sizes.batched);
+  for (int64_t d = skip ? first + 1 : first; d < dim; ++d) {
     TORCH_CHECK(size_of(tensor, d, static_cast<const Int*>(nullptr)) != 0, op, ": expected ", name,
                 " to have non-zero size for non-batch dimensions, but it has sizes ", shape_text<Int>(tensor), " with dimension ",
                 d, " being empty");
@@ -112,6 +119,7 @@ void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& s
   check_list<Int>(op, "dilation", args.dilation, sizes.rank, false);
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   sizes.output.clear();
+  Int elements(1);
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {
     const Int& kernel = entry<Int>(args.kernel_size, axis);
     const Int& stride = args.stride.empty() ? kernel : entry<Int>(args.stride, axis);
@@ -132,6 +140,9 @@ void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& s
       axes[3 - sizes.rank + axis] = Axis::sliding(input, kernel, stride, padding, padding, dilation, args.ceil_mode);
     }
     sizes.output.push_back(output);
+    const Int limit = (int64_t{1} << 62) / kernel;
+    TORCH_CHECK(elements <= limit, op, ": kernel_size must have a product of at most 2^62, but got ", args.kernel_size);
+    elements = elements * kernel;
   }
 }
 
@@ -162,8 +173,8 @@ int64_t rank_of(const AdaptiveArgs<Int>& args) {
 
 // Sizes of a forward call, from its input.
 template <class Int, class Args>
-Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& args, bool channels_may_be_empty, Axis* axes) {
-  Sizes<Int> sizes = leading_sizes<Int>(op, "input", input, rank_of(args), false, channels_may_be_empty);
+Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& args, NoChannels no_channels, Axis* axes) {
+  Sizes<Int> sizes = leading_sizes<Int>(op, "input", input, rank_of(args), no_channels);
   for (int64_t d = input.dim() - sizes.rank; d < input.dim(); ++d) {
     sizes.input.push_back(size_of(input, d, static_cast<const Int*>(nullptr)));
   }
@@ -175,7 +186,7 @@ Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& 
 template <class Int, class Args>
 Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& like_output, List<Int> input_size, const Args& args,
                           Axis* axes) {
-  Sizes<Int> sizes = leading_sizes<Int>(op, name, like_output, rank_of(args), true, true);
+  Sizes<Int> sizes = leading_sizes<Int>(op, name, like_output, rank_of(args), NoChannels::Accepted);
   TORCH_CHECK(static_cast<int64_t>(input_size.size()) == sizes.rank, op, ": input_size must have ", sizes.rank,
               " elements (spatial sizes only), but got ", input_size.size());
   constexpr int64_t most = int64_t{1} << 60;
