@@ -80,7 +80,7 @@ def traced_max_pool(
     window = (rank, _list(kernel_size), _list(stride), _list(padding), _list(dilation), ceil_mode)
     if not return_indices:
         return ops.max_pool(input, *window)
-    output, offsets = ops.max_pool_with_offsets(input, *window)
+    output, offsets = ops.max_pool_with_offsets(input, *window, True)  # 32-bit offsets whatever the sizes will be
     return output, ops.max_pool_indices(offsets, input.shape[-rank:], *window)
 
 
@@ -105,5 +105,5 @@ def traced_adaptive_max_pool(
     sizes = _sizes(rank, input, output_size)
     if not return_indices:
         return ops.adaptive_max_pool(input, sizes)
-    output, offsets = ops.adaptive_max_pool_with_offsets(input, sizes, True)  # 32-bit offsets whatever the sizes will be
+    output, offsets = ops.adaptive_max_pool_with_offsets(input, sizes, True)
     return output, ops.adaptive_max_pool_indices(offsets, input.shape[-rank:])

@@ -74,8 +74,7 @@ def run(out: Path, console: Console, seconds: float = SECONDS) -> int:
         runs = training.train_both(training.digits())
         progress.advance(task)
 
-    console.print(table(rows))
-    console.print(training_table(runs))
+    console.print(*tables(rows, console.width), training_table(runs))
     console.print(
         f"The two loss curves, {len(runs['ours'].losses)} steps, are never further apart than {training.gap(runs):.1e}.",
         highlight=False,
@@ -99,35 +98,35 @@ def verdict(failures: Sequence[str], rows: int, console: Console) -> int:
     return 0
 
 
-def table(rows: Sequence[Measured]) -> Table:
+def tables(rows: Sequence[Measured], width: int) -> list[Table]:
+    """One table where the screen is wide enough for it, else forward, backward and saved bytes below each other."""
     from rich import box
     from rich.table import Table
 
-    result = Table(
-        title="Ours against torch: median milliseconds, taken in turns",
-        caption="ratio: torch's time divided by ours; saved MB: memory kept alive from the forward for the backward",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    result.add_column("operator")
-    result.add_column("input x")
-    for heading in ("forward\ntorch", "\nours", "\nratio", "backward\ntorch", "\nours", "\nratio", "saved MB\ntorch", "\nours"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    result.add_column("\nagree", justify="right", no_wrap=True)
-    for row in rows:
-        result.add_row(
-            row.operator.title,
-            row.operator.input,
-            *times(row.forward),
-            *times(row.backward),
-            megabytes(row.saved.torch),
-            megabytes(row.saved.ours),
-            "[bold red]WRONG[/]" if row.wrong else "[green]yes[/]",
-        )
-    forward, backward = (geometric_mean([getattr(row, way).ratio for row in rows]) for way in ("forward", "backward"))
-    saved = [sum(getattr(row.saved, whose) for row in rows) for whose in ("torch", "ours")]
-    result.add_section()
-    result.add_row("geometric mean, sum", "", "", "", f"{forward:.2f}x", "", "", f"{backward:.2f}x", *map(megabytes, saved), "")
+    agree = ["[bold red]WRONG[/]" if row.wrong else "[green]yes[/]" for row in rows]
+    forward, backward = ([times(getattr(row, way)) for row in rows] for way in ("forward", "backward"))
+    means = [["", "", f"{geometric_mean([getattr(row, way).ratio for row in rows]):.2f}x"] for way in ("forward", "backward")]
+    sums = [megabytes(sum(getattr(row.saved, whose) for row in rows)) for whose in ("torch", "ours")]
+    saved = [[megabytes(row.saved.torch), megabytes(row.saved.ours), mark] for row, mark in zip(rows, agree, strict=True)]
+    parts = [  # headings, a list of cells for each row, the cells of the last line
+        (["forward\ntorch", "\nours", "\nratio"], forward, means[0]),
+        (["backward\ntorch", "\nours", "\nratio"], backward, means[1]),
+        (["saved MB\ntorch", "\nours", "\nagree"], saved, [*sums, ""]),
+    ]
+    result = []
+    for together in [parts] if width >= WIDTH else [[part] for part in parts]:
+        table = Table(title="Ours against torch: median milliseconds, taken in turns", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("operator")
+        table.add_column("input x")
+        for headings, _, _ in together:
+            for heading in headings:
+                table.add_column(heading, justify="right", no_wrap=True)
+        for index, row in enumerate(rows):
+            table.add_row(row.operator.title, row.operator.input, *(cell for _, cells, _ in together for cell in cells[index]))
+        table.add_section()
+        table.add_row("geometric mean; sum", "", *(cell for _, _, last in together for cell in last))
+        result.append(table)
+    result[-1].caption = "ratio: torch's time divided by ours; saved MB: memory kept alive from the forward for the backward"
     return result
 
 
@@ -145,13 +144,13 @@ def training_table(runs: dict[str, Run]) -> Table:
     return result
 
 
-def times(both: Both) -> tuple[str, str, str]:
+def times(both: Both) -> list[str]:
     colour = "green" if both.ratio >= 1 else "red"
-    return f"{both.torch * 1e3:.2f}", f"{both.ours * 1e3:.2f}", f"[{colour}]{both.ratio:.2f}x[/]"
+    return [f"{both.torch * 1e3:.2f}", f"{both.ours * 1e3:.2f}", f"[{colour}]{both.ratio:.2f}x[/]"]
 
 
 def megabytes(count: float) -> str:
-    return f"{count / 1e6:.2f}" if count else "0"
+    return f"{count / 1e6:.2f}" if count >= 1e4 or count == 0 else "<0.01"
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -39,9 +39,9 @@ struct Max {
     return (x > best) | (x != x);
   }
   template <class V>
-  TP_HOST_DEVICE static V step(V best, V x) {  // values only: the order of taps does not matter
-    const V larger = select(best > x, best, x);  // x when x is a NaN
-    return select(best != best, best, larger);
+  TP_HOST_DEVICE static V step(V best, V x) {  // values only
+    const V larger = select(x > best, x, best);  // best when either is a NaN
+    return select(x != x, x, larger);
   }
 };
 

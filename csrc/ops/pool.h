@@ -160,7 +160,7 @@ struct Pool {
                                       const AverageArgs& average, bool channels_last) {
     const DType dtype = check_dtype(op, "grad_output", grad_output, Types::Floating);
     Axis axes[3];
-    const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, args, axes);
+    const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, args, false, axes);
     Problem problem = problem_of(sizes, axes, dtype, channels_last);
     set_average(op, problem, average);
     at::Tensor grad_input = empty(sizes, sizes.input, channels_last, grad_output.scalar_type(), grad_output);
@@ -229,7 +229,7 @@ struct Pool {
     const OffsetType type = check_offsets(op, offsets);
     check_matches(op, offsets, "grad_output", grad_output);
     Axis axes[3];
-    const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, args, axes);
+    const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, args, false, axes);
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, dtype, channels_last);
       const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
@@ -276,7 +276,7 @@ struct Pool {
   static at::Tensor max_pool_indices(const OpName& op, const at::Tensor& offsets, List<Int> input_size, const Args& args) {
     const OffsetType type = check_offsets(op, offsets);
     Axis axes[3];
-    const Sizes<Int> sizes = backward_sizes<Int>(op, "offsets", offsets, input_size, args, axes);
+    const Sizes<Int> sizes = backward_sizes<Int>(op, "offsets", offsets, input_size, args, true, axes);
     const bool channels_last = is_channels_last<Int>(offsets, sizes.rank);
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, DType::Int64, channels_last);

@@ -72,7 +72,8 @@ enum class NoChannels { Refused, Unbatched, Accepted };
 
 // Reads batch and channels off a tensor [N, C, *spatial] or [C, *spatial]. Spatial axes must not be empty.
 template <class Int>
-Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, NoChannels no_channels) {
+Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, NoChannels no_channels,
+                         bool spatial_may_be_empty = false) {
   check_rank(op, rank);
   const int64_t dim = tensor.dim();
   TORCH_CHECK(dim == rank + 1 || dim == rank + 2, op, ": expected ", name, " to be ", rank + 1, "-D (unbatched) or ", rank + 2,
@@ -84,7 +85,7 @@ Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& t
   if (sizes.batched) sizes.batch = size_of(tensor, 0, static_cast<const Int*>(nullptr));
   sizes.channels = size_of(tensor, first, static_cast<const Int*>(nullptr));
   const bool skip = no_channels == NoChannels::Accepted || (no_channels == NoChannels::Unbatched && !sizes.batched);
-  for (int64_t d = skip ? first + 1 : first; d < dim; ++d) {
+  for (int64_t d = skip ? first + 1 : first; d < (spatial_may_be_empty ? first + 1 : dim); ++d) {
     TORCH_CHECK(size_of(tensor, d, static_cast<const Int*>(nullptr)) != 0, op, ": expected ", name,
                 " to have non-zero size for non-batch dimensions, but it has sizes ", shape_text<Int>(tensor), " with dimension ",
                 d, " being empty");
@@ -182,11 +183,12 @@ Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& 
   return sizes;
 }
 
-// Sizes of a backward call: batch and channels from a tensor in the shape of the output, spatial sizes from input_size.
+// Sizes of a backward call: batch and channels from a tensor in the shape of the output, spatial sizes from input_size. As in
+// torch, the gradient of an empty output is an error; its indices are not.
 template <class Int, class Args>
 Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& like_output, List<Int> input_size, const Args& args,
-                          Axis* axes) {
-  Sizes<Int> sizes = leading_sizes<Int>(op, name, like_output, rank_of(args), NoChannels::Accepted);
+                          bool may_be_empty, Axis* axes) {
+  Sizes<Int> sizes = leading_sizes<Int>(op, name, like_output, rank_of(args), NoChannels::Accepted, may_be_empty);
   TORCH_CHECK(static_cast<int64_t>(input_size.size()) == sizes.rank, op, ": input_size must have ", sizes.rank,
               " elements (spatial sizes only), but got ", input_size.size());
   constexpr int64_t most = int64_t{1} << 60;

@@ -1,0 +1,49 @@
+"""Fixtures that every test file shares.
+
+`isa` runs a test once for each instruction set that this CPU can run; a test with `each_isa` loops over them
+itself. `TORCH_POOLING_ISA=scalar pytest tests/...` runs the same tests with that one only. Tests run on one thread,
+since pytest-xdist fills the cores; `threads` sets another number for the length of a test.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from torch_pooling import _library
+
+FORCED = os.environ.get("TORCH_POOLING_ISA")
+INSTRUCTION_SETS = [FORCED] if FORCED else _library.instruction_sets()
+
+torch.set_num_threads(1)
+
+
+def _force_in_turn() -> Iterator[str]:
+    for name in INSTRUCTION_SETS:
+        _library.force_instruction_set(name)
+        yield name
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every instruction set in turn; restored afterwards."""
+    _library.force_instruction_set(request.param)
+    yield request.param
+    _library.force_instruction_set(FORCED)
+
+
+@pytest.fixture
+def each_isa() -> Iterator[Callable[[], Iterator[str]]]:
+    """`for isa in each_isa():` forces every instruction set in turn within one test; restored afterwards."""
+    yield _force_in_turn
+    _library.force_instruction_set(FORCED)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """A function that sets the number of threads; restored afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

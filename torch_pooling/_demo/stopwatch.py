@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fair times and honest bytes: what is compared takes turns in one process, and everything kept alive is counted."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Call = Callable[[], object]
+Clock = Callable[[Call, int], float]  # runs a call n times, answers seconds for all of them
+
+SHORTEST = 2e-4  # seconds: calls that take less are timed several at once, so that the clock itself does not show
+
+
+def cpu_clock(call: Call, times: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(times):
+        call()
+    return time.perf_counter() - begin
+
+
+def alternate(calls: Mapping[str, Call], *, seconds: float, least: int = 5, clock: Clock = cpu_clock) -> dict[str, list[float]]:
+    """Seconds for one call, sample by sample; the calls take turns and each begins a round equally often.
+
+    So a machine that slows down for a while slows all of them. `seconds` is for all calls together; each gets `least`
+    samples whatever they take, except that nobody waits for more than ten times `seconds` and three samples.
+    """
+    names = list(calls)
+    times: dict[str, int] = {}
+    for name in names:
+        once = clock(calls[name], 1)  # warm: first touch, lazy set-up, caches
+        if once < seconds:
+            once = clock(calls[name], 1)
+        times[name] = max(1, round(SHORTEST / max(once, 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        turn = 0
+        while True:
+            shift = turn % len(names)
+            for name in names[shift:] + names[:shift]:
+                samples[name].append(clock(calls[name], times[name]) / times[name])
+            turn += 1
+            spent = time.perf_counter() - begin
+            if (spent > seconds and turn >= least) or (spent > 10 * seconds and turn >= 3):
+                return samples
+    finally:
+        if collects:
+            gc.enable()
+
+
+def medians(samples: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def bytes_saved(call: Callable[[], Tensor]) -> int:
+    """Bytes that autograd keeps alive from this forward for its backward: whole storages, each counted once.
+
+    Saving a tensor keeps all the memory that it looks into, so that is what counts, the input's included.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}  # held until the end: an address is not given out twice meanwhile
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = call()
+    if not output.requires_grad:
+        raise ValueError("nothing is saved for an output that needs no gradient: give the input requires_grad=True")
+    return sum(storage.nbytes() for storage in kept.values())
