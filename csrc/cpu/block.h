@@ -49,6 +49,26 @@ struct WindowsArgs {
   Final last;
 };
 
+// Both axes of a plane of pixels at once: target[l, r, o, c] = reduce over the taps of row window r and column window o of
+// source[l, row, column, c], finished and stored. For windows small enough that reading an input again costs less than a
+// pass of its own.
+struct PixelsArgs {
+  const void* source;
+  void* target;       // storage
+  void* target_code;  // code lanes, in the strides of `code_*`, or null
+  Loop loops[3];
+  int64_t code_loops[3];
+  const Window* rows;
+  int64_t row_count;
+  const Window* columns;
+  int64_t column_count;
+  int64_t source_row, source_pixel, target_row, target_pixel, code_row, code_pixel;
+  int64_t inner;
+  int64_t row_scale;     // a row's tap adds this to the code
+  const void* divisors;  // of sums: lanes, `inner` equal ones for each pixel, or null: one divisor
+  double divisor;
+};
+
 // target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
 struct CombArgs {
   const void* source;
@@ -109,6 +129,7 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
 };
 
 using WindowsFn = void (*)(const WindowsArgs&);
+using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
@@ -118,6 +139,7 @@ struct ReduceKernels {
   int lane_bytes = 0;  // 0: this type is not supported
   bool lanes_are_storage = false;
   WindowsFn first = nullptr, next = nullptr;
+  PixelsFn first_pixels = nullptr, next_pixels = nullptr;
   CombFn comb = nullptr;
   SpreadFn spread = nullptr;
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity

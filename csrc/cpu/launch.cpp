@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cpu/broadcast.h"
 #include "cpu/gather.h"
 #include "cpu/isa.h"
 #include "cpu/max_backward.h"
@@ -54,6 +55,7 @@ void avg_pool_backward(Problem problem, const void* grad_output, void* grad_inpu
   problem.average = true;
   problem.fold_whole_axes();
   const ReduceKernels& sums = kernels().sum[static_cast<int>(problem.dtype)];
+  if (Broadcast::serves(problem)) return run(Broadcast(problem, sums, element_bytes(problem.dtype), grad_output, grad_input));
   run(Reduction(problem, sums, nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
 }
 

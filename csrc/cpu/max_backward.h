@@ -15,6 +15,13 @@ struct MaxGradients {
   void* grad_input;
 };
 
+// Where a box begins.
+inline int64_t offset_of(const Strides& strides, const Range (&box)[dimensions]) {
+  int64_t offset = 0;
+  for (int d = 0; d < dimensions; ++d) offset += box[d].begin * strides.of[d];
+  return offset;
+}
+
 class MaxBackward {
  public:
   // sums: of the gradient's type, for their conversion of lanes. codes: of lanes as wide as the pull's.
@@ -27,7 +34,18 @@ class MaxBackward {
 
  private:
   enum class Mode { PullLanes, PullPixels, Scatter };
-  struct Tile;
+  struct Tile {
+    Range input[dimensions], output[dimensions];
+    // PullLanes: input i is q * stride + r, less the skipped ones. Rows of outputs have margins on both sides: `margin`
+    // positions before the first real one, `length` in all, the first `reach` of them before q = first_q.
+    int64_t first_q = 0, count_q = 0, skip = 0, margin = 0, length = 0, reach = 0;
+    // Rows to pull from: element at the row's first q, strides of planes and rows.
+    const char* grad = nullptr;
+    const char* code = nullptr;
+    int64_t grad_plane = 0, grad_depth = 0, grad_row = 0;  // bytes
+    int64_t code_plane = 0, code_depth = 0, code_row = 0;  // bytes
+    int64_t grad_pixel = 1, code_pixel = 1;                // elements
+  };
 
   void choose_mode();
   void choose_tiles();

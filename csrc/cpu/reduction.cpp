@@ -1,120 +1,12 @@
-// See reduction.h. A tile is a box of results; a block is what one pass leaves of it. Values go depth, height, width, so that
-// the first pass reads storage along contiguous rows; coded maxima go width, height, depth, the scan order that decides ties.
+// The passes of a reduction. A tile is a box of results; a block is what one pass leaves of it. Values go depth, height,
+// width, so that the first pass reads storage along contiguous rows; coded maxima go width, height, depth, the scan order
+// that decides ties. See reduction.h.
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cpu/reduction.h"
 
 #include <algorithm>
 
 namespace torch_pooling::cpu {
-namespace {
-
-constexpr int64_t tile_elements = 4096;        // per intermediate block: half an L1 cache of floats
-constexpr int64_t coded_block_limit = 1 << 17;  // coded maxima keep one row for every source row of the tile
-
-Strides problem_strides(const Problem& problem, const int64_t (&size)[dimensions]) {
-  Strides strides = packed_strides(size);
-  if (problem.layout == Layout::ChannelsFirst) strides.of[4] = 1;
-  return strides;
-}
-
-}  // namespace
-
-struct Reduction::Tile {
-  Range result[dimensions];
-  Range source[dimensions];  // inside the source tensor
-  // A comb or spread along the width reads positions [comb_first, comb_first + comb_length), margins included.
-  int64_t comb_first = 0, comb_length = 0;
-  int64_t spread_first = 0, spread_count = 0, spread_skip = 0;
-};
-
-struct Reduction::Block {
-  char* data = nullptr;  // storage is only read
-  char* code = nullptr;
-  bool storage = true;
-  bool result = false;  // already where the result belongs
-  int64_t size[dimensions] = {};
-  Strides strides;
-  int64_t margin = 0;  // positions before the width's first real one
-};
-
-Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const CodeKernels* codes, int64_t element_bytes,
-                     const Operands& operands, bool inverse)
-    : problem_(problem), kernels_(kernels), codes_(codes), operands_(operands), inverse_(inverse),
-      average_(problem.average), element_bytes_(element_bytes), uniform_(!problem.average || problem.uniform_divisor()) {
-  divide_first_ = inverse && !uniform_;
-  const bool first = problem.layout == Layout::ChannelsFirst;
-  source_size_[0] = result_size_[0] = first ? problem.batch * problem.channels : problem.batch;
-  source_size_[4] = result_size_[4] = first ? 1 : problem.channels;
-  int64_t scale = 1;
-  for (int axis = 2; axis >= 0; --axis) {
-    views_[axis] = {problem.axes[axis], inverse};
-    source_size_[axis + 1] = views_[axis].sources();
-    result_size_[axis + 1] = views_[axis].results();
-    code_scale_[axis] = scale;
-    scale *= problem.axes[axis].max_taps();
-  }
-  for (int axis = 0; axis < 3; ++axis) {
-    modes_[axis] = mode_of(axis);
-    if (modes_[axis] == Mode::Windows) spans_[axis] = SpanTable(views_[axis]);
-  }
-  source_strides_ = problem_strides(problem, source_size_);
-  result_strides_ = problem_strides(problem, result_size_);
-  work_ = problem.input_elements() + problem.output_elements();
-  choose_tiles();
-}
-
-Reduction::Mode Reduction::mode_of(int axis) const {
-  const AxisView& view = views_[axis];
-  if (view.axis.is_identity()) return Mode::Identity;
-  if (axis != 2 || source_size_[4] != 1 || view.axis.adaptive) return Mode::Windows;
-  if (view.has_comb()) {
-    const Comb comb = view.comb();
-    const bool few = view.results() < 4 && comb.taps > 32;
-    const bool mostly_outside = (comb.taps - 1) * comb.step > 2 * view.sources() + 64;
-    if (comb.advance <= 2 && !few && !mostly_outside) return Mode::Comb;
-  } else if (inverse_) {
-    const Comb comb = view.axis.comb();
-    if (comb.advance == 2 && comb.step == 1 && comb.taps <= 2 * view.results() + 64) return Mode::Spread;
-  }
-  return Mode::Windows;
-}
-
-void Reduction::choose_tiles() {
-  const bool coded = codes_ != nullptr;
-  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, tile_elements);
-  auto ratio = [&](int d) { return std::max<int64_t>(1, source_size_[d] / std::max<int64_t>(1, result_size_[d])); };
-  auto longest = [&](int d) { return std::max<int64_t>(1, std::max(source_size_[d], result_size_[d])); };
-  int64_t* const tile = tile_size_;
-  for (int d = 0; d < dimensions; ++d) tile[d] = 1;
-
-  tile[4] = result_size_[4] <= 1024 ? std::max<int64_t>(1, result_size_[4]) : 512;
-  int64_t rows = 1;  // rows of the width kept by coded maxima for one row of results
-  if (coded) rows = std::min(views_[1].axis.max_taps(), longest(2)) * std::min(views_[0].axis.max_taps(), longest(1));
-  const int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, coded_block_limit / rows)),
-                                               16);
-  tile[3] = std::clamp<int64_t>(row_budget / (tile[4] * ratio(3)), 1, std::max<int64_t>(1, result_size_[3]));
-  if (tile[3] * 4 > result_size_[3] * 3) tile[3] = std::max<int64_t>(1, result_size_[3]);
-  int64_t elements = tile[3] * tile[4] * (result_size_[3] == 0 ? 1 : std::max<int64_t>(1, longest(3) / result_size_[3]));
-  for (int d = 2; d >= 1; --d) {
-    tile[d] = std::clamp<int64_t>(budget / (elements * ratio(d)), 1, std::max<int64_t>(1, result_size_[d]));
-    if (coded && views_[d - 1].axis.overlaps()) {  // neighbours repeat the rows they share: make that rare
-      const int64_t reach = std::min(views_[d - 1].axis.max_taps(), coded_block_limit / (4 * elements));
-      tile[d] = std::clamp<int64_t>(std::max(tile[d], reach), 1, std::max<int64_t>(1, result_size_[d]));
-    }
-    if (tile[d] < result_size_[d]) break;
-    elements *= longest(d);
-  }
-  if (tile[1] >= result_size_[1] && tile[2] >= result_size_[2] && tile[3] >= result_size_[3] && tile[4] >= result_size_[4]) {
-    tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, result_size_[0]));
-  }
-  for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(result_size_[d], tile[d]);
-}
-
-int64_t Reduction::tiles() const {
-  int64_t count = 1;
-  for (int d = 0; d < dimensions; ++d) count *= tile_count_[d];
-  return count;
-}
 
 void Reduction::run(int64_t begin, int64_t end) const {
   Scratch& scratch = thread_scratch();
@@ -132,63 +24,6 @@ void Reduction::run(int64_t begin, int64_t end) const {
     last = tile;
   }
   scratch.trim();
-}
-
-// Windows of the tile along an axis, from the source's first position; equal neighbours become one.
-void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) const {
-  list.clear();
-  int64_t low = INT64_MAX, high = INT64_MIN;
-  Span last;
-  for (int64_t o = tile.result[axis + 1].begin; o < tile.result[axis + 1].end; ++o) {
-    const Span span = spans_[axis].at(o);
-    const bool same = !list.empty() && span.first == last.first && span.count == last.count && span.step == last.step
-                      && (codes_ == nullptr || span.tap == last.tap);
-    last = span;
-    if (same) {
-      ++list.back().repeat;
-      continue;
-    }
-    list.push_back({span.first, span.step, span.count, span.tap, 1});
-    if (span.count == 0) continue;
-    low = std::min(low, span.first);
-    high = std::max(high, span.first + (span.count - 1) * span.step + 1);
-  }
-  if (low > high) low = high = 0;
-  for (Window& window : list) window.start = window.taps == 0 ? 0 : window.start - low;
-  tile.source[axis + 1] = {low, high};
-}
-
-void Reduction::locate_sources(Tile& tile, Scratch& scratch) const {
-  tile.source[4] = tile.result[4];
-  for (int axis = 0; axis < 3; ++axis) {
-    const Range result = tile.result[axis + 1];
-    Range& source = tile.source[axis + 1];
-    switch (modes_[axis]) {
-      case Mode::Identity: source = result; break;
-      case Mode::Windows: list_windows(axis, tile, scratch.windows[axis]); break;
-      case Mode::Comb: {
-        const Comb comb = views_[axis].comb();
-        tile.comb_first = comb.first + result.begin * comb.advance;
-        tile.comb_length = (result.size() - 1) * comb.advance + (comb.taps - 1) * comb.step + 1;
-        break;
-      }
-      case Mode::Spread: {  // input i = q * 2 + r - shift reads outputs q - m
-        const Comb comb = views_[axis].axis.comb();
-        const int64_t shift = -comb.first, reach = ceil_div<int64_t>(comb.taps, 2) - 1;
-        tile.spread_first = (result.begin + shift) / 2;
-        tile.spread_count = (result.end - 1 + shift) / 2 + 1 - tile.spread_first;
-        tile.spread_skip = result.begin + shift - 2 * tile.spread_first;
-        tile.comb_first = tile.spread_first - reach;
-        tile.comb_length = tile.spread_count + reach;
-        break;
-      }
-    }
-    if (modes_[axis] == Mode::Comb || modes_[axis] == Mode::Spread) {
-      const int64_t size = source_size_[axis + 1];
-      source.begin = std::clamp<int64_t>(tile.comb_first, 0, size);
-      source.end = std::clamp<int64_t>(tile.comb_first + tile.comb_length, source.begin, size);
-    }
-  }
 }
 
 Reduction::Block Reduction::storage_block(const Tile& tile) const {
@@ -217,6 +52,7 @@ bool Reduction::can_overread(const Block& block) const {
 
 void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
   Block block = storage_block(tile);
+  if (pixels_) return run_pixels(tile, block, scratch);
   int turn = 0;
   const bool coded = codes_ != nullptr;
   const bool width_is_comb = modes_[2] == Mode::Comb || modes_[2] == Mode::Spread;
@@ -441,6 +277,53 @@ const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scra
   return out;
 }
 
+void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {
+  int turn = 0;
+  if (divide_first_) stage(tile, block, scratch, turn, false);
+  const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
+  double uniform = 1;
+  const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, scratch, uniform) : nullptr;
+  Block codes;
+  for (int d = 0; d < dimensions; ++d) codes.size[d] = tile.result[d].size();
+  codes.strides = packed_strides(codes.size);
+  if (codes_ != nullptr) {
+    codes.code = scratch.codes[0].reserve(codes.strides.of[0] * codes.size[0] * kernels_.lane_bytes);
+  }
+  PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code,
+                  {{codes.size[0], block.strides.of[0], result_strides_.of[0]},
+                   {codes.size[1], block.strides.of[1], result_strides_.of[1]}, {}},
+                  {codes.strides.of[0], codes.strides.of[1], 0},
+                  scratch.windows[1].data(), static_cast<int64_t>(scratch.windows[1].size()), scratch.windows[2].data(),
+                  static_cast<int64_t>(scratch.windows[2].size()), block.strides.of[2], block.strides.of[3],
+                  result_strides_.of[2], result_strides_.of[3], codes.strides.of[2], codes.strides.of[3], codes.size[4],
+                  code_scale_[1], divisor, uniform};
+  if (divisor != nullptr && codes.size[1] > 1) {  // divisors are those of one depth after another
+    const int64_t plane = codes.size[2] * codes.size[3] * codes.size[4] * kernels_.lane_bytes;
+    args.loops[1].count = 1;
+    for (int64_t d = 0; d < codes.size[1]; ++d) {
+      PixelsArgs one = args;
+      one.source = static_cast<const char*>(args.source) + d * block.strides.of[1] * source_bytes;
+      one.target = static_cast<char*>(args.target) + d * result_strides_.of[1] * element_bytes_;
+      one.divisors = static_cast<const char*>(divisor) + d * plane;
+      block.storage ? kernels_.first_pixels(one) : kernels_.next_pixels(one);
+    }
+    return;
+  }
+  block.storage ? kernels_.first_pixels(args) : kernels_.next_pixels(args);
+  if (codes_ != nullptr) store_codes(tile, codes);
+}
+
+void Reduction::store_codes(const Tile& tile, const Block& block) const {
+  const int type = static_cast<int>(operands_.offset_type);
+  const int64_t bytes = type == 0 ? 1 : type == 1 ? 2 : type == 2 ? 4 : 8;
+  const int64_t offset = result_offset(tile);
+  for_nest(block.size, block.strides, result_strides_, nullptr, -1,
+           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+             codes_->store[type]({block.code + s * kernels_.lane_bytes, static_cast<char*>(operands_.offsets) + (offset + t) * bytes,
+                                  {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1});
+           });
+}
+
 int64_t Reduction::result_offset(const Tile& tile) const {
   int64_t offset = 0;
   for (int d = 0; d < dimensions; ++d) offset += tile.result[d].begin * result_strides_.of[d];
@@ -487,13 +370,8 @@ void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) c
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
                               {third_loops[0], third_loops[1], third_loops[2]}, uniform};
              kernels_.finish(args);
-             if (codes_ == nullptr) return;
-             const int type = static_cast<int>(operands_.offset_type);
-             const int64_t bytes = type == 0 ? 1 : type == 1 ? 2 : type == 2 ? 4 : 8;
-             args.source = block.code + s * kernels_.lane_bytes;
-             args.target = static_cast<char*>(operands_.offsets) + (offset + t) * bytes;
-             codes_->store[type](args);
            });
+  if (codes_ != nullptr) store_codes(tile, block);
 }
 
 }  // namespace torch_pooling::cpu

@@ -59,12 +59,29 @@ class Reduction {
 
  private:
   enum class Mode { Identity, Windows, Comb, Spread };
-  struct Block;
-  struct Tile;
+  struct Tile {
+    Range result[dimensions];
+    Range source[dimensions];  // inside the source tensor
+    // A comb or spread along the width reads positions [comb_first, comb_first + comb_length), margins included.
+    int64_t comb_first = 0, comb_length = 0;
+    int64_t spread_first = 0, spread_count = 0, spread_skip = 0;
+  };
+  struct Block {
+    char* data = nullptr;  // storage is only read
+    char* code = nullptr;
+    bool storage = true;
+    bool result = false;  // already where the result belongs
+    int64_t size[dimensions] = {};
+    Strides strides;
+    int64_t margin = 0;  // positions before the width's first real one
+  };
 
   Mode mode_of(int axis) const;
+  bool takes_pixels() const;
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
+  void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
+  void store_codes(const Tile& tile, const Block& block) const;
   void list_windows(int axis, Tile& tile, std::vector<Window>& list) const;
   void locate_sources(Tile& tile, Scratch& scratch) const;
   Block storage_block(const Tile& tile) const;
@@ -91,6 +108,7 @@ class Reduction {
   AxisView views_[3];
   SpanTable spans_[3];
   Mode modes_[3];
+  bool pixels_ = false;  // height and width in one go
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];
   Strides source_strides_, result_strides_;

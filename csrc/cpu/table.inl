@@ -10,6 +10,8 @@ ReduceKernels reduce_kernels() {
   k.lanes_are_storage = direct;
   k.first = &Reduce<R, Keyed, Coded, T, Lane>::windows;
   k.next = &Reduce<R, Keyed, Coded, Lane, Lane>::windows;
+  k.first_pixels = &Pixels<R, Keyed, Coded, T, Lane, T>::plane;
+  k.next_pixels = &Pixels<R, Keyed, Coded, Lane, Lane, T>::plane;
   k.comb = &Reduce<R, Keyed, Coded, Lane, Lane>::comb;
   if constexpr (!R::is_max) k.spread = &Spread<Lane>::rows;
   k.fill = &fill_identity<R, Lane>;

@@ -19,6 +19,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
 #include "cpu/reduce.inl"
+#include "cpu/pixels.inl"
 #include "cpu/convert.inl"
 #include "cpu/pull.inl"
 #include "cpu/table.inl"

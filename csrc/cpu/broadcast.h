@@ -1,0 +1,30 @@
+// The gradient of an average over whole rows (global pooling above all): one value for all positions of a row, written with
+// plain copies.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include "cpu/scratch.h"
+
+namespace torch_pooling::cpu {
+
+class Broadcast {
+ public:
+  static bool serves(const Problem& problem) {
+    return problem.axes[0].is_identity() && problem.axes[1].is_identity() && problem.axes[2].is_whole();
+  }
+  Broadcast(const Problem& problem, const ReduceKernels& sums, int64_t element_bytes, const void* grad_output, void* grad_input);
+
+  int64_t tiles() const;
+  int64_t work() const { return rows_ * (length_ + 1) * channels_; }
+  void run(int64_t begin, int64_t end) const;
+
+ private:
+  const ReduceKernels& sums_;
+  int64_t element_bytes_;
+  const char* grad_output_;  // [rows, channels]
+  char* grad_input_;         // [rows, length, channels]
+  int64_t rows_, length_, channels_;
+  double divisor_;
+};
+
+}  // namespace torch_pooling::cpu

@@ -1,0 +1,91 @@
+// Windows over rows and columns in one go, lanes along the channels below a pixel; from source elements S straight to stored
+// results T. Included inside a target region, after reduce.inl.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class R, bool Keyed, bool Coded, class S, class Lane, class T>
+struct Pixels {
+  using Kernel = Reduce<R, Keyed, Coded, S, Lane>;
+  using Code = CodeOf<Lane>;
+  using Scale = typename Kernel::Scale;
+  static constexpr int N = full_lanes<Lane>;
+
+  template <int W, int U>
+  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, Code* code,
+                              const Scale& scale, const Lane* divisor) {
+    Vec<Lane, W> value[U];
+    Vec<Code, W> number[U] = {};
+    const Code first = static_cast<Code>(row.tap * a.row_scale + column.tap);
+    for (int u = 0; u < U; ++u) {
+      value[u] = Kernel::template load<W>(s + u * W);
+      if constexpr (Coded) number[u] = broadcast<Code, W>(first);
+    }
+    const int64_t row_step = row.step * a.source_row, step = column.step * a.source_pixel;
+    for (int64_t r = 0; r < row.taps; ++r) {
+      const S* p = s + r * row_step;
+      Code c = static_cast<Code>(first + r * a.row_scale);
+      for (int64_t t = 0; t < column.taps; ++t, p += step, ++c) {
+        if (r + t == 0) continue;
+        for (int u = 0; u < U; ++u) {
+          Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W), broadcast<Code, W>(c));
+        }
+      }
+    }
+    for (int u = 0; u < U; ++u) {
+      Vec<Lane, W> v = value[u];
+      if constexpr (!R::is_max) v = divisor == nullptr ? scale(v) : Vec<Lane, W>(v / broadcast<Lane, W>(*divisor));
+      store_lanes<Keyed, T, Lane, W>(target + u * W, v);
+      if constexpr (Coded) store_as(code + u * W, number[u]);
+    }
+  }
+
+  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, Code* code,
+                              const Scale& scale, const Lane* divisor) {
+    if (row.taps == 0 || column.taps == 0) {
+      for (int64_t i = 0; i < a.inner; ++i) {
+        store_lanes<Keyed, T, Lane, 1>(target + i, R::template init<Lane>());
+        if constexpr (Coded) code[i] = 0;
+      }
+      return;
+    }
+    s += row.start * a.source_row + column.start * a.source_pixel;
+    int64_t i = 0;
+    auto at = [&](auto width, auto unroll) {
+      block<width, unroll>(a, s + i, row, column, target + i, Coded ? code + i : nullptr, scale, divisor);
+      i += width * unroll;
+    };
+    using std::integral_constant;
+    constexpr integral_constant<int, 1> one;
+    while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
+    while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
+    if constexpr (N >= 8) {
+      if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
+    }
+    while (i < a.inner) at(one, one);
+  }
+
+  static void plane(const PixelsArgs& a) {
+    Final last;
+    last.divisor = a.divisor;
+    const Scale scale(last);
+    for_loops3(a.loops, a.code_loops, [&](int64_t source, int64_t target, int64_t code) {
+      const S* const s = static_cast<const S*>(a.source) + source;
+      T* t_row = static_cast<T*>(a.target) + target;
+      Code* c_row = Coded ? static_cast<Code*>(a.target_code) + code : nullptr;
+      const Lane* divisor = static_cast<const Lane*>(a.divisors);
+      for (int64_t r = 0; r < a.row_count; ++r) {
+        for (int64_t again = 0; again < a.rows[r].repeat; ++again, t_row += a.target_row) {
+          T* t = t_row;
+          Code* c = c_row;
+          for (int64_t o = 0; o < a.column_count; ++o) {
+            for (int64_t more = 0; more < a.columns[o].repeat; ++more, t += a.target_pixel) {
+              pixel(a, s, a.rows[r], a.columns[o], t, c, scale, divisor);
+              if constexpr (Coded) c += a.code_pixel;
+              if (divisor != nullptr) divisor += a.inner;
+            }
+          }
+          if constexpr (Coded) c_row += a.code_row;
+        }
+      }
+    });
+  }
+};

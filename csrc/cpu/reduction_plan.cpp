@@ -1,0 +1,173 @@
+// The plan of a reduction: which kernel each axis takes, the boxes it is cut into, and what a box reads. See reduction.h.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+
+#include "cpu/reduction.h"
+
+namespace torch_pooling::cpu {
+namespace {
+
+constexpr int64_t tile_elements = 4096;        // per intermediate block: half an L1 cache of floats
+constexpr int64_t coded_block_limit = 1 << 17;  // coded maxima keep one row for every source row of the tile
+
+Strides problem_strides(const Problem& problem, const int64_t (&size)[dimensions]) {
+  Strides strides = packed_strides(size);
+  if (problem.layout == Layout::ChannelsFirst) strides.of[4] = 1;
+  return strides;
+}
+
+}  // namespace
+
+Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const CodeKernels* codes, int64_t element_bytes,
+                     const Operands& operands, bool inverse)
+    : problem_(problem), kernels_(kernels), codes_(codes), operands_(operands), inverse_(inverse),
+      average_(problem.average), element_bytes_(element_bytes), uniform_(!problem.average || problem.uniform_divisor()) {
+  divide_first_ = inverse && !uniform_;
+  const bool first = problem.layout == Layout::ChannelsFirst;
+  source_size_[0] = result_size_[0] = first ? problem.batch * problem.channels : problem.batch;
+  source_size_[4] = result_size_[4] = first ? 1 : problem.channels;
+  int64_t scale = 1;
+  for (int axis = 2; axis >= 0; --axis) {
+    views_[axis] = {problem.axes[axis], inverse};
+    source_size_[axis + 1] = views_[axis].sources();
+    result_size_[axis + 1] = views_[axis].results();
+    code_scale_[axis] = scale;
+    scale *= problem.axes[axis].max_taps();
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    modes_[axis] = mode_of(axis);
+    if (modes_[axis] == Mode::Windows) spans_[axis] = SpanTable(views_[axis]);
+  }
+  pixels_ = takes_pixels();
+  source_strides_ = problem_strides(problem, source_size_);
+  result_strides_ = problem_strides(problem, result_size_);
+  work_ = problem.input_elements() + problem.output_elements();
+  choose_tiles();
+}
+
+Reduction::Mode Reduction::mode_of(int axis) const {
+  const AxisView& view = views_[axis];
+  if (view.axis.is_identity()) return Mode::Identity;
+  if (axis != 2 || source_size_[4] != 1 || view.axis.adaptive) return Mode::Windows;
+  if (view.has_comb()) {
+    const Comb comb = view.comb();
+    const bool few = view.results() < 4 && comb.taps > 32;
+    const bool mostly_outside = (comb.taps - 1) * comb.step > 2 * view.sources() + 64;
+    if (comb.advance <= 2 && !few && !mostly_outside) return Mode::Comb;
+  } else if (inverse_) {
+    const Comb comb = view.axis.comb();
+    if (comb.advance == 2 && comb.step == 1 && comb.taps <= 2 * view.results() + 64) return Mode::Spread;
+  }
+  return Mode::Windows;
+}
+
+// Height and width together, where channels are innermost and windows are small: reading an input again must cost less than
+// a pass of its own, and 16-bit elements are converted again each time.
+bool Reduction::takes_pixels() const {
+  if (source_size_[4] == 1 || modes_[0] != Mode::Identity || modes_[1] != Mode::Windows || modes_[2] != Mode::Windows) return false;
+  double reads = 1;
+  int64_t taps = 1;
+  for (int axis = 1; axis < 3; ++axis) {
+    const Axis& a = views_[axis].axis;
+    const int64_t outputs = std::max<int64_t>(1, a.output);
+    reads *= static_cast<double>(a.max_taps() * outputs) / static_cast<double>(a.input);
+    taps *= inverse_ ? ceil_div<int64_t>(a.max_taps() * outputs, a.input) : a.max_taps();
+  }
+  return taps <= 16 && reads <= (kernels_.lanes_are_storage && !divide_first_ ? 4 : 2.5);
+}
+
+void Reduction::choose_tiles() {
+  const bool coded = codes_ != nullptr;
+  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, tile_elements);
+  auto ratio = [&](int d) { return std::max<int64_t>(1, source_size_[d] / std::max<int64_t>(1, result_size_[d])); };
+  auto longest = [&](int d) { return std::max<int64_t>(1, std::max(source_size_[d], result_size_[d])); };
+  int64_t* const tile = tile_size_;
+  for (int d = 0; d < dimensions; ++d) tile[d] = 1;
+
+  tile[4] = result_size_[4] <= 1024 ? std::max<int64_t>(1, result_size_[4]) : 512;
+  int64_t rows = 1;  // rows of the width kept by coded maxima for one row of results
+  if (coded) rows = std::min(views_[1].axis.max_taps(), longest(2)) * std::min(views_[0].axis.max_taps(), longest(1));
+  const int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, coded_block_limit / rows)),
+                                               16);
+  tile[3] = std::clamp<int64_t>(row_budget / (tile[4] * ratio(3)), 1, std::max<int64_t>(1, result_size_[3]));
+  if (tile[3] * 4 > result_size_[3] * 3) tile[3] = std::max<int64_t>(1, result_size_[3]);
+  int64_t elements = tile[3] * tile[4] * (result_size_[3] == 0 ? 1 : std::max<int64_t>(1, longest(3) / result_size_[3]));
+  for (int d = 2; d >= 1; --d) {
+    tile[d] = std::clamp<int64_t>(budget / (elements * ratio(d)), 1, std::max<int64_t>(1, result_size_[d]));
+    if (coded && views_[d - 1].axis.overlaps()) {  // neighbours repeat the rows they share: make that rare
+      const int64_t reach = std::min(views_[d - 1].axis.max_taps(), coded_block_limit / (4 * elements));
+      tile[d] = std::clamp<int64_t>(std::max(tile[d], reach), 1, std::max<int64_t>(1, result_size_[d]));
+    }
+    if (tile[d] < result_size_[d]) break;
+    elements *= longest(d);
+  }
+  if (tile[1] >= result_size_[1] && tile[2] >= result_size_[2] && tile[3] >= result_size_[3] && tile[4] >= result_size_[4]) {
+    tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, result_size_[0]));
+  }
+  for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(result_size_[d], tile[d]);
+}
+
+int64_t Reduction::tiles() const {
+  int64_t count = 1;
+  for (int d = 0; d < dimensions; ++d) count *= tile_count_[d];
+  return count;
+}
+
+// Windows of the tile along an axis, from the source's first position; equal neighbours become one.
+void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) const {
+  list.clear();
+  int64_t low = INT64_MAX, high = INT64_MIN;
+  Span last;
+  for (int64_t o = tile.result[axis + 1].begin; o < tile.result[axis + 1].end; ++o) {
+    const Span span = spans_[axis].at(o);
+    const bool same = !list.empty() && span.first == last.first && span.count == last.count && span.step == last.step
+                      && (codes_ == nullptr || span.tap == last.tap);
+    last = span;
+    if (same) {
+      ++list.back().repeat;
+      continue;
+    }
+    list.push_back({span.first, span.step, span.count, span.tap, 1});
+    if (span.count == 0) continue;
+    low = std::min(low, span.first);
+    high = std::max(high, span.first + (span.count - 1) * span.step + 1);
+  }
+  if (low > high) low = high = 0;
+  for (Window& window : list) window.start = window.taps == 0 ? 0 : window.start - low;
+  tile.source[axis + 1] = {low, high};
+}
+
+void Reduction::locate_sources(Tile& tile, Scratch& scratch) const {
+  tile.source[4] = tile.result[4];
+  for (int axis = 0; axis < 3; ++axis) {
+    const Range result = tile.result[axis + 1];
+    Range& source = tile.source[axis + 1];
+    switch (modes_[axis]) {
+      case Mode::Identity: source = result; break;
+      case Mode::Windows: list_windows(axis, tile, scratch.windows[axis]); break;
+      case Mode::Comb: {
+        const Comb comb = views_[axis].comb();
+        tile.comb_first = comb.first + result.begin * comb.advance;
+        tile.comb_length = (result.size() - 1) * comb.advance + (comb.taps - 1) * comb.step + 1;
+        break;
+      }
+      case Mode::Spread: {  // input i = q * 2 + r - shift reads outputs q - m
+        const Comb comb = views_[axis].axis.comb();
+        const int64_t shift = -comb.first, reach = ceil_div<int64_t>(comb.taps, 2) - 1;
+        tile.spread_first = (result.begin + shift) / 2;
+        tile.spread_count = (result.end - 1 + shift) / 2 + 1 - tile.spread_first;
+        tile.spread_skip = result.begin + shift - 2 * tile.spread_first;
+        tile.comb_first = tile.spread_first - reach;
+        tile.comb_length = tile.spread_count + reach;
+        break;
+      }
+    }
+    if (modes_[axis] == Mode::Comb || modes_[axis] == Mode::Spread) {
+      const int64_t size = source_size_[axis + 1];
+      source.begin = std::clamp<int64_t>(tile.comb_first, 0, size);
+      source.end = std::clamp<int64_t>(tile.comb_first + tile.comb_length, source.begin, size);
+    }
+  }
+}
+
+}  // namespace torch_pooling::cpu
