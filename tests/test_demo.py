@@ -177,6 +177,7 @@ def test_measure(small: Tensor) -> None:
     outputs = small.numel() // 4
     assert row.wrong is None
     assert row.saved == Both(small.nbytes + 8 * outputs, outputs)
+    assert [demo.megabytes(count) for count in (0, 9e3, 1e6)] == ["0", "<0.01", "1.00"]
     assert min(row.forward.torch, row.forward.ours, row.backward.torch, row.backward.ours) > 0
     assert Both(3.0, 2.0).ratio == 1.5
 

@@ -150,7 +150,9 @@ def times(both: Both) -> list[str]:
 
 
 def megabytes(count: float) -> str:
-    return f"{count / 1e6:.2f}" if count >= 1e4 or count == 0 else "<0.01"
+    if count == 0:
+        return "0"
+    return f"{count / 1e6:.2f}" if count >= 1e4 else "<0.01"
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -51,7 +51,7 @@ def digits(train: int = 1400) -> Digits:
 
 def network(pool: nn.Module, head: nn.Module) -> nn.Sequential:
     """The same weights whatever the pooling layers are, for these have none."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.Tanh(),
@@ -79,12 +79,17 @@ def train_both(data: Digits, epochs: int = EPOCHS, networks: dict[str, nn.Sequen
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
         optimizers[name] = optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     shuffle = torch.Generator().manual_seed(0)
-    for epoch in range(epochs):
-        batches = torch.randperm(len(data.images), generator=shuffle)[: steps // epochs * BATCH].split(BATCH)
-        for name in list(networks) if epoch % 2 == 0 else reversed(networks):
-            begin = time.perf_counter()
-            runs[name].losses += one_epoch(networks[name], *optimizers[name], data, batches)
-            runs[name].seconds += time.perf_counter() - begin
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # 8x8 images: more would wait for each other, for long if another program wants a core
+    try:
+        for epoch in range(epochs):
+            batches = torch.randperm(len(data.images), generator=shuffle)[: steps // epochs * BATCH].split(BATCH)
+            for name in list(networks) if epoch % 2 == 0 else reversed(networks):
+                begin = time.perf_counter()
+                runs[name].losses += one_epoch(networks[name], *optimizers[name], data, batches)
+                runs[name].seconds += time.perf_counter() - begin
+    finally:
+        torch.set_num_threads(threads)
     for name, model in networks.items():
         with torch.no_grad():
             runs[name].accuracy = float((model(data.test_images).argmax(1) == data.test_labels).float().mean())

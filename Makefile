@@ -1,0 +1,142 @@
+# One command each, from a fresh clone: every target first makes what it needs (an environment in .venv, then the
+# extension, built in place) and the next run finds it ready. Whatever changes in csrc/, setup.py, the requirements
+# or torch itself is built again; a step that failed leaves no stamp and is done again.
+#
+#   PYTHON=python3.12               the interpreter to start from
+#   TORCH="torch==2.14.1"           the torch to install (any arguments of pip); if not given, the one that PYTHON
+#                                   already has, from 2.11 on, else $(DEFAULT_TORCH)
+#   VENV=.venv-214                  another environment beside the first
+#   TESTS=tests/test_x.py PYTEST_ARGS="-k avg"   WORKERS=2   BENCH_ARGS=--quick   OUT=demo-output
+#
+# PYTHON and TORCH, once given, stay with the environment until others are given or `make distclean`.
+
+DEFAULT_TORCH := torch==2.13.0
+VENV ?= .venv
+ifneq ($(words $(VENV))|$(filter-out .venv%,$(VENV))$(findstring /,$(VENV)),1|)
+$(error VENV=$(VENV): the name must start with .venv, for it is deleted without asking)
+endif
+
+-include $(VENV)/settings.mk
+PYTHON ?= python3
+TORCH ?= auto
+WORKERS ?= 2
+TESTS ?= tests
+OUT ?= demo-output
+
+IN_VENV := $(VENV)/bin/python
+SITE_PACKAGES := $(IN_VENV) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+PIP := PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(IN_VENV) -m pip
+BUILT := build/made-in$(VENV)
+
+.PHONY: help test demo bench lint build clean distclean FORCE
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make test     the whole test suite'
+	@echo 'make demo     ours against torch on two photographs; a table and a picture in $(OUT)/'
+	@echo 'make bench    the benchmark'
+	@echo 'make lint     ruff and mypy'
+	@echo 'make build    the environment and the extension only'
+	@echo 'make clean    removes what was built; make distclean also removes the environment'
+
+test: $(BUILT)
+	$(IN_VENV) -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(TESTS)
+
+demo: $(BUILT)
+	$(IN_VENV) -m torch_pooling demo --out $(OUT)
+
+bench: $(BUILT)
+	$(IN_VENV) -m benchmarks $(BENCH_ARGS)
+
+lint: $(VENV)/requirements.stamp
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m mypy
+
+build: $(BUILT)
+
+clean:
+	rm -rf build dist *.egg-info torch_pooling/_C*.so demo-output .pytest_cache .mypy_cache .ruff_cache
+	find torch_pooling tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf $(VENV)
+
+# --- environment ------------------------------------------------------------------------------------------------------
+# A torch that PYTHON has is lent by a .pth file, which also works where PYTHON itself belongs to a virtual environment
+# (--system-site-packages would show the packages of its base instead). This folder comes before what is lent (here.pth).
+# settings.mk remembers what the environment was made from, and the file that changes when its torch does.
+
+define FIND_TORCH
+import os, sys
+try:
+    import torch
+except Exception:
+    sys.exit()
+venv = os.path.realpath("$(VENV)")
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11) or os.path.realpath(sys.prefix) == venv:
+    sys.exit()
+import site
+places = [os.path.dirname(os.path.dirname(torch.__file__)), *site.getsitepackages()]
+if site.ENABLE_USER_SITE:
+    places.append(site.getusersitepackages())
+with open(os.path.join("$(VENV)", "lent.pth"), "w") as file:
+    for place in dict.fromkeys(filter(os.path.isdir, places)):
+        print(f"import site; site.addsitedir({place!r})", file=file)
+endef
+export FIND_TORCH
+
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 10):
+    sys.exit("torch_pooling needs Python 3.10 or newer and this is %s: make PYTHON=python3.12, say." % sys.version.split()[0])
+print(getattr(sys, "_base_executable", None) or sys.executable)
+endef
+export CHECK_PYTHON
+
+define DESCRIBE_TORCH
+import torch, os
+print("TORCH_FILE :=", os.path.join(os.path.dirname(torch.__file__), "version.py"))
+endef
+export DESCRIBE_TORCH
+
+ifneq ($(PYTHON)|$(TORCH),$(MADE_WITH))
+$(VENV)/torch.stamp: FORCE
+endif
+$(VENV)/torch.stamp:
+	@base=$$($(PYTHON) -c "$$CHECK_PYTHON") && rm -f $@ $(VENV)/settings.mk && \
+	  echo "== an environment in $(VENV), from $$base" && "$$base" -m venv --clear $(VENV)
+	@if [ "$(TORCH)" = auto ]; then $(PYTHON) -c "$$FIND_TORCH"; fi
+	@if [ -f $(VENV)/lent.pth ]; then \
+	  echo "== torch: the one of $(PYTHON)" && \
+	  mv $(VENV)/lent.pth "$$($(SITE_PACKAGES))/lent.pth"; \
+	else \
+	  wanted="$(if $(filter auto,$(TORCH)),$(DEFAULT_TORCH),$(TORCH))" && echo "== installing $$wanted" && \
+	  $(PIP) install $$wanted; \
+	fi
+	@$(IN_VENV) -c "$$DESCRIBE_TORCH" > $(VENV)/settings.tmp
+	@echo 'MADE_WITH := $(PYTHON)|$(TORCH)' >> $(VENV)/settings.tmp
+	@echo 'PYTHON ?= $(PYTHON)' >> $(VENV)/settings.tmp
+	@echo 'TORCH ?= $(TORCH)' >> $(VENV)/settings.tmp
+	@mv $(VENV)/settings.tmp $(VENV)/settings.mk
+	@touch $@
+
+$(VENV)/requirements.stamp: $(VENV)/torch.stamp requirements-dev.txt
+	@rm -f $@
+	@echo "== installing requirements-dev.txt"
+	@$(PIP) install --quiet -r requirements-dev.txt
+	@pwd > "$$($(SITE_PACKAGES))/here.pth"
+	@touch $@
+
+# --- extension --------------------------------------------------------------------------------------------------------
+# Folders are prerequisites too: a file that is added or removed changes its folder's time. The extension in the tree
+# belongs to the environment that built it last, so the stamps of all others go.
+
+ifeq ($(wildcard torch_pooling/_C*.so),)
+$(BUILT): FORCE
+endif
+$(BUILT): $(VENV)/requirements.stamp setup.py pyproject.toml $(shell find csrc 2>/dev/null) $(wildcard $(TORCH_FILE))
+	@mkdir -p build
+	@rm -f build/made-in.venv*
+	@echo "== compiling the extension"
+	@$(IN_VENV) setup.py --quiet build_ext --inplace
+	@touch $@

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds torch_pooling._C; everything that is not about compiling stands in pyproject.toml, the version included.
+
+One extension, one flag list, no flag for a single file and none that names a processor: what differs between
+instruction sets is opened and closed inside the sources of csrc/cpu. A device that cannot be built is a list of
+files left out (csrc/cuda and csrc/register_cuda.cpp), never a macro.
+
+    pip install --no-build-isolation .        against the torch that is installed
+    python setup.py build_ext --inplace       the same, for work in this folder; compiles what changed (ninja)
+    MAX_JOBS=1, CXX=clang++                   fewer compilers at a time, another compiler
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from glob import glob
+from pathlib import Path
+
+import setuptools
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    sys.exit(
+        f"torch_pooling: setuptools {setuptools.__version__} is too old to read pyproject.toml; "
+        "run `pip install 'setuptools>=77'` and try again."
+    )
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+except ModuleNotFoundError:
+    sys.exit(
+        "torch_pooling is compiled against the torch that will run it and found none: install torch (2.11 or newer) "
+        "first, then run `pip install --no-build-isolation .`"
+    )
+
+TORCH_VERSION = torch.__version__
+if tuple(int(part) for part in TORCH_VERSION.split(".")[:2]) < (2, 11):
+    sys.exit(f"torch_pooling needs torch 2.11 or newer and found {TORCH_VERSION}: run `pip install 'torch>=2.11'`.")
+
+
+# --- compiler ---------------------------------------------------------------------------------------------------------
+
+
+def compiler_command() -> list[str]:
+    """The C++ compiler as torch's build extension will call it: $CXX, else c++, else the first one that is there."""
+    if "CXX" not in os.environ and shutil.which("c++") is None:
+        for name in ("g++", "clang++"):
+            if shutil.which(name):
+                os.environ["CXX"] = name
+                break
+    return shlex.split(os.environ.get("CXX", "c++"))
+
+
+def compiles(command: list[str], source: str, *flags: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "probe.cpp")
+        path.write_text(source)
+        done = subprocess.run([*command, *flags, "-c", str(path), "-o", str(path) + ".o"], capture_output=True)
+        return done.returncode == 0
+
+
+def checked_compiler() -> tuple[list[str], bool]:
+    """(command, is it clang?); exits with one sentence where there is no compiler that can do C++20."""
+    cure = "install g++ 12 or newer, or clang 14 or newer, or name one in the environment variable CXX."
+    if os.name == "nt":
+        sys.exit("torch_pooling is written for g++ and clang, and does not build with Microsoft's compiler yet.")
+    command = compiler_command()
+    if shutil.which(command[0]) is None:
+        sys.exit(f"torch_pooling found no C++ compiler ({command[0]}): {cure}")
+    asked = subprocess.run(
+        [*command, "-E", "-P", "-x", "c++", "-"],
+        input="__GNUC__ __clang_major__",
+        capture_output=True,
+        text=True,
+    )
+    words = asked.stdout.split()[-2:]
+    if asked.returncode or len(words) != 2 or not words[0].isdigit():
+        sys.exit(f"torch_pooling needs g++ or clang and cannot use `{shlex.join(command)}`: {cure}")
+    clang = words[1].isdigit()
+    if int(words[1] if clang else words[0]) < (14 if clang else 12):
+        found = f"clang {words[1]}" if clang else f"g++ {words[0]}"
+        sys.exit(f"torch_pooling is written in C++20 and {found} is too old for it: {cure}")
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        sys.exit(
+            "torch_pooling found no Python.h: install the headers of this Python (on Debian and Ubuntu the package "
+            f"python{sys.version_info.major}.{sys.version_info.minor}-dev)."
+        )
+    return command, clang
+
+
+def openmp_flags(command: list[str], clang: bool) -> list[str]:
+    """What makes at::parallel_for, an inline template of torch's headers, use threads.
+
+    Compiled with OpenMP but linked with no runtime: the calls must bind to the one that torch brought along, or
+    torch.set_num_threads would not reach our loops. GCC's calls are served by either runtime, clang's only by LLVM's.
+    """
+    runtimes = Path(cpp_extension.TORCH_LIB_PATH)
+    torch_has_llvm = any(runtimes.glob("libomp*")) or any(runtimes.glob("libiomp*"))
+    if not clang or torch_has_llvm:
+        flags = ["-Xclang", "-fopenmp"] if clang and sys.platform == "darwin" else ["-fopenmp"]
+        headers = [f"-isystem{path}" for path in cpp_extension.include_paths()]
+        if compiles(command, "#include <omp.h>\n", *headers, *flags):
+            return flags
+    print(
+        "torch_pooling: this compiler and this torch share no OpenMP runtime, so the CPU kernels will use one thread.",
+        file=sys.stderr,
+    )
+    return []
+
+
+# --- sources and flags ------------------------------------------------------------------------------------------------
+
+
+def sources(cuda: bool) -> list[str]:
+    """Every .cpp below csrc, and with CUDA every .cu; without, nothing of csrc/cuda nor its registration."""
+    found = glob("csrc/**/*.cpp", recursive=True) + glob("csrc/cuda/**/*.cu", recursive=True)
+    if not cuda:
+        of_cuda = (os.path.join("csrc", "cuda", ""), os.path.join("csrc", "register_cuda.cpp"))
+        found = [path for path in found if not path.startswith(of_cuda)]
+    return sorted(found)
+
+
+def wants_cuda() -> bool:
+    if torch.version.cuda is None or not glob("csrc/cuda/**/*.cu", recursive=True):
+        return False
+    if cpp_extension.CUDA_HOME is None:
+        print(
+            f"torch_pooling: this torch is built for CUDA {torch.version.cuda} but there is no nvcc (set CUDA_HOME if "
+            "there is), so the extension is built for the CPU only.",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def extension() -> setuptools.Extension:
+    cuda = wants_cuda()
+    command, clang = checked_compiler()
+    # -Werror is for us: a released source archive (it alone holds a PKG-INFO) must also build with compilers to come.
+    strict = [] if Path("PKG-INFO").exists() else ["-Werror"]
+    headers = [f"-isystem{path}" for path in cpp_extension.include_paths()]  # theirs may warn, ours may not
+    cxx = ["-std=c++20", "-O3", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
+    flags = {"cxx": [*cxx, *openmp_flags(command, clang)], "nvcc": ["-std=c++20", "-O3"]}
+    make = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
+    return make(
+        name="torch_pooling._C",
+        sources=sources(cuda),
+        include_dirs=[os.path.abspath("csrc")],
+        extra_compile_args=flags,
+    )
+
+
+class BuildExtension(cpp_extension.BuildExtension):
+    """torch's own, with the two versions that the extension must know about passed in as macros."""
+
+    def build_extensions(self) -> None:
+        for one in self.extensions:
+            one.define_macros += [
+                ("TORCH_POOLING_VERSION", f'"{self.distribution.get_version()}"'),
+                ("TORCH_POOLING_BUILT_FOR_TORCH", f'"{TORCH_VERSION}"'),
+            ]
+        super().build_extensions()
+
+
+# pip runs this file with the interpreter's full path and often without its scripts on PATH, where ninja lies.
+os.environ["PATH"] = os.environ.get("PATH", os.defpath) + os.pathsep + sysconfig.get_path("scripts")
+
+setuptools.setup(ext_modules=[extension()], cmdclass={"build_ext": BuildExtension})
