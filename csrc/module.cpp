@@ -10,6 +10,7 @@
 #include <torch/csrc/utils/python_symnode.h>
 
 #include <cstdlib>
+#include <optional>
 
 #include "cpu/isa.h"
 #include "ops/calls.h"
@@ -88,11 +89,23 @@ SymSizes spatial_sizes(const at::Tensor& input, int64_t rank) {
   return SymSizes(sizes.end() - rank, sizes.end());
 }
 
+// Lets other Python threads run meanwhile, where there is enough to do: handing the interpreter over costs as much as pooling
+// a small tensor.
+class Unlocked {
+ public:
+  explicit Unlocked(const at::Tensor& input) {
+    if (input.sym_numel().maybe_as_int().value_or(0) >= 4096) released_.emplace();
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> released_;
+};
+
 template <class Window>
 PyObject* max_pool_result(const at::Tensor& input, const Window& window, bool return_indices) {
   at::Tensor output, indices;
   {
-    py::gil_scoped_release no_gil;
+    Unlocked unlocked(input);
     if (return_indices) {
       const auto [values, offsets] = ops::max_pool_with_offsets(input, window, false);
       output = values;
@@ -137,7 +150,7 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   window.dilation = parse_ints(call, "dilation", args[8]);
   at::Tensor output;
   {
-    py::gil_scoped_release no_gil;
+    Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
   }
   return wrap(output);
@@ -196,7 +209,7 @@ PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   const ops::Adaptive window = parse_output_size(call, input, args[2]);
   at::Tensor output;
   {
-    py::gil_scoped_release no_gil;
+    Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
   }
   return wrap(output);

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 
 from torch_pooling._library import ops
@@ -37,7 +37,7 @@ def traced_avg_pool(
     divisor_override: int | None,
     dilation: Ints,
 ) -> Tensor:
-    if not is_compiling():
+    if not is_dynamo_compiling():
         return handle_torch_function(
             function,
             (input,),
@@ -65,7 +65,7 @@ def traced_max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
-    if not is_compiling():
+    if not is_dynamo_compiling():
         return handle_torch_function(
             function,
             (input,),
@@ -92,7 +92,7 @@ def _sizes(rank: int, input: Tensor, output_size: OutputSize) -> list[int]:
 
 
 def traced_adaptive_avg_pool(function: Callable[..., Tensor], rank: int, input: Tensor, output_size: OutputSize) -> Tensor:
-    if not is_compiling():
+    if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size)
     return ops.adaptive_avg_pool(input, _sizes(rank, input, output_size))
 
@@ -100,7 +100,7 @@ def traced_adaptive_avg_pool(function: Callable[..., Tensor], rank: int, input: 
 def traced_adaptive_max_pool(
     function: Callable[..., Any], rank: int, input: Tensor, output_size: OutputSize, return_indices: bool
 ) -> Any:
-    if not is_compiling():
+    if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size, return_indices=return_indices)
     sizes = _sizes(rank, input, output_size)
     if not return_indices:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from torch_pooling._library import _C
@@ -71,7 +71,7 @@ def max_pool1d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_max_pool(
             max_pool1d, 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
@@ -103,7 +103,7 @@ def max_pool2d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_max_pool(
             max_pool2d, 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
@@ -135,7 +135,7 @@ def max_pool3d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_max_pool(
             max_pool3d, 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
         )
@@ -167,7 +167,7 @@ def avg_pool1d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_avg_pool(
             avg_pool1d, 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
@@ -201,7 +201,7 @@ def avg_pool2d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_avg_pool(
             avg_pool2d, 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
@@ -235,7 +235,7 @@ def avg_pool3d(
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_avg_pool(
             avg_pool3d, 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         )
@@ -258,7 +258,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_avg_pool(adaptive_avg_pool1d, 1, input, output_size)
     return _C.adaptive_avg_pool(1, input, output_size)
 
@@ -274,7 +274,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_avg_pool(adaptive_avg_pool2d, 2, input, output_size)
     return _C.adaptive_avg_pool(2, input, output_size)
 
@@ -290,7 +290,7 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_avg_pool(adaptive_avg_pool3d, 3, input, output_size)
     return _C.adaptive_avg_pool(3, input, output_size)
 
@@ -307,7 +307,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: OutputSize, return_indices: 
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_max_pool(adaptive_max_pool1d, 1, input, output_size, return_indices)
     return _C.adaptive_max_pool(1, input, output_size, return_indices)
 
@@ -324,7 +324,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: OutputSize, return_indices: 
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_max_pool(adaptive_max_pool2d, 2, input, output_size, return_indices)
     return _C.adaptive_max_pool(2, input, output_size, return_indices)
 
@@ -341,7 +341,7 @@ def adaptive_max_pool3d(input: Tensor, output_size: OutputSize, return_indices: 
     Raises RuntimeError for sizes out of range, TypeError for arguments of the wrong type and NotImplementedError for a type
     of input that is not supported.
     """
-    if is_compiling() or has_torch_function_unary(input):
+    if is_dynamo_compiling() or has_torch_function_unary(input):
         return traced_adaptive_max_pool(adaptive_max_pool3d, 3, input, output_size, return_indices)
     return _C.adaptive_max_pool(3, input, output_size, return_indices)
 

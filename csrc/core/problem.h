@@ -43,7 +43,6 @@ struct Problem {
            || (axes[0].counts_uniform(count_padding) && axes[1].counts_uniform(count_padding)
                && axes[2].counts_uniform(count_padding));
   }
-  int64_t counted_taps(int axis, int64_t o) const { return axes[axis].counted_taps(o, count_padding); }
 
   // At most 2^62, which operators check.
   int64_t window_elements() const { return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps(); }

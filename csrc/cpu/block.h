@@ -55,7 +55,8 @@ struct WindowsArgs {
 struct PixelsArgs {
   const void* source;
   void* target;       // storage
-  void* target_code;  // code lanes, in the strides of `code_*`, or null
+  void* target_code;  // bytes or code lanes, in the strides of `code_*`, or null
+  bool codes_are_bytes;
   Loop loops[3];
   int64_t code_loops[3];
   const Window* rows;
@@ -65,7 +66,7 @@ struct PixelsArgs {
   int64_t source_row, source_pixel, target_row, target_pixel, code_row, code_pixel;
   int64_t inner;
   int64_t row_scale;     // a row's tap adds this to the code
-  const void* divisors;  // of sums: lanes, `inner` equal ones for each pixel, or null: one divisor
+  const void* divisors;  // of sums: a lane for each pixel, or null: one divisor
   double divisor;
 };
 

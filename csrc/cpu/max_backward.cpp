@@ -39,9 +39,9 @@ MaxBackward::MaxBackward(const Problem& problem, const ReduceKernels& sums, cons
   choose_mode();
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
   if (mode_ != Mode::Scatter) {
-    spans_[0] = SpanTable({problem.axes[0], true});
-    spans_[1] = SpanTable({problem.axes[1], true});
-    if (mode_ == Mode::PullPixels) spans_[2] = SpanTable({problem.axes[2], true});
+    spans_[0] = SpanTable({problem.axes[0], true}, problem.axes[0].input);
+    spans_[1] = SpanTable({problem.axes[1], true}, problem.axes[1].input);
+    if (mode_ == Mode::PullPixels) spans_[2] = SpanTable({problem.axes[2], true}, problem.axes[2].input);
   }
   choose_tiles();
 }

@@ -123,15 +123,27 @@ void MaxBackward::scatter(const Tile& tile, Scratch& scratch) const {
     distances.clear();
     for (const Tap& tap : scratch.taps) distances.push_back(tap.depth * step_d + tap.height * step_h + tap.width * step_w);
     const int64_t* const distance = distances.data();
+    const int64_t* const origin = origins.data();
+    const int64_t outputs = static_cast<int64_t>(origins.size());
     for (int64_t p = 0; p < size[0]; ++p) {
       Lane* const plane = target + p * strides.of[0];
-      int64_t at = p * output_strides_.of[0];
-      for (const int64_t origin : origins) {
-        for (int64_t c = 0; c < channels; ++c) {
-          const int64_t position = origin + distance[codes[at + c]];
-          if (position <= reachable) add(plane[position + c], grads[at + c]);  // beyond: an offset that no window has
+      const T* grad = grads + p * output_strides_.of[0];
+      const Offset* code = codes + p * output_strides_.of[0];
+      // Beyond the plane lies an offset that no window has.
+      if (channels == 1 && output_strides_.of[3] == 1) {
+        for (int64_t o = 0; o < outputs; ++o) {
+          const int64_t position = origin[o] + distance[code[o]];
+          if (position <= reachable) add(plane[position], grad[o]);
         }
-        at += output_strides_.of[3];
+        continue;
+      }
+      for (int64_t o = 0; o < outputs; ++o, grad += output_strides_.of[3], code += output_strides_.of[3]) {
+        Lane* const window = plane + origin[o];
+        const int64_t most = reachable - origin[o];
+        for (int64_t c = 0; c < channels; ++c) {
+          const int64_t position = distance[code[c]];
+          if (position <= most) add(window[position + c], grad[c]);
+        }
       }
     }
   } else {

@@ -9,8 +9,17 @@ struct Pixels {
   using Scale = typename Kernel::Scale;
   static constexpr int N = full_lanes<Lane>;
 
+  template <int W>
+  TP_INLINE static void put_code(const PixelsArgs& a, char* code, int64_t at, Vec<Code, W> number) {
+    if (a.codes_are_bytes) {
+      store_narrowed<Code, uint8_t, W>(reinterpret_cast<uint8_t*>(code) + at, number);
+    } else {
+      store_as(reinterpret_cast<Code*>(code) + at, number);
+    }
+  }
+
   template <int W, int U>
-  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, Code* code,
+  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, char* code,
                               const Scale& scale, const Lane* divisor) {
     Vec<Lane, W> value[U];
     Vec<Code, W> number[U] = {};
@@ -34,23 +43,24 @@ struct Pixels {
       Vec<Lane, W> v = value[u];
       if constexpr (!R::is_max) v = divisor == nullptr ? scale(v) : Vec<Lane, W>(v / broadcast<Lane, W>(*divisor));
       store_lanes<Keyed, T, Lane, W>(target + u * W, v);
-      if constexpr (Coded) store_as(code + u * W, number[u]);
+      if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
     }
   }
 
-  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, Code* code,
+  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Window& row, const Window& column, T* target, char* code,
                               const Scale& scale, const Lane* divisor) {
     if (row.taps == 0 || column.taps == 0) {
       for (int64_t i = 0; i < a.inner; ++i) {
         store_lanes<Keyed, T, Lane, 1>(target + i, R::template init<Lane>());
-        if constexpr (Coded) code[i] = 0;
+        if constexpr (Coded) put_code<1>(a, code, i, 0);
       }
       return;
     }
     s += row.start * a.source_row + column.start * a.source_pixel;
     int64_t i = 0;
+    const int64_t code_bytes = a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code));
     auto at = [&](auto width, auto unroll) {
-      block<width, unroll>(a, s + i, row, column, target + i, Coded ? code + i : nullptr, scale, divisor);
+      block<width, unroll>(a, s + i, row, column, target + i, Coded ? code + i * code_bytes : nullptr, scale, divisor);
       i += width * unroll;
     };
     using std::integral_constant;
@@ -70,20 +80,21 @@ struct Pixels {
     for_loops3(a.loops, a.code_loops, [&](int64_t source, int64_t target, int64_t code) {
       const S* const s = static_cast<const S*>(a.source) + source;
       T* t_row = static_cast<T*>(a.target) + target;
-      Code* c_row = Coded ? static_cast<Code*>(a.target_code) + code : nullptr;
+      const int64_t code_bytes = a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code));
+      char* c_row = Coded ? static_cast<char*>(a.target_code) + code * code_bytes : nullptr;
       const Lane* divisor = static_cast<const Lane*>(a.divisors);
       for (int64_t r = 0; r < a.row_count; ++r) {
         for (int64_t again = 0; again < a.rows[r].repeat; ++again, t_row += a.target_row) {
           T* t = t_row;
-          Code* c = c_row;
+          char* c = c_row;
           for (int64_t o = 0; o < a.column_count; ++o) {
             for (int64_t more = 0; more < a.columns[o].repeat; ++more, t += a.target_pixel) {
               pixel(a, s, a.rows[r], a.columns[o], t, c, scale, divisor);
-              if constexpr (Coded) c += a.code_pixel;
-              if (divisor != nullptr) divisor += a.inner;
+              if constexpr (Coded) c += a.code_pixel * code_bytes;
+              if (divisor != nullptr) ++divisor;
             }
           }
-          if constexpr (Coded) c_row += a.code_row;
+          if constexpr (Coded) c_row += a.code_row * code_bytes;
         }
       }
     });

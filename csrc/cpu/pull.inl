@@ -133,6 +133,17 @@ struct Pull {
     constexpr int most = 64;
     Source sources[most];  // the driver pulls from no more
     for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
+      if (a.row_count == 1 && a.index[i + 1] - a.index[i] == 1) {  // windows apart from each other
+        const PullEntry& entry = a.entries[a.index[i]];
+        const T* const grads = static_cast<const T*>(a.rows->grad) + entry.output * a.grad_pixel;
+        const Stored* const codes = static_cast<const Stored*>(a.rows->code) + entry.output * a.code_pixel;
+        const Code wanted = static_cast<Code>(a.rows->base + entry.tap);
+        for_lanes<Lane>(a.channels, [&](auto width, int64_t c) {
+          constexpr int W = decltype(width)::value;
+          store_lanes<false, T, Lane, W>(target + c, taken<W>(grads + c, codes + c, wanted));
+        });
+        continue;
+      }
       int64_t count = 0;
       for (int64_t r = 0; r < a.row_count; ++r) {
         const PullRow& row = a.rows[r];
@@ -144,7 +155,6 @@ struct Pull {
         }
       }
       switch (count) {
-        case 1: pixel<1>(sources, count, a.channels, target); break;
         case 2: pixel<2>(sources, count, a.channels, target); break;
         case 4: pixel<4>(sources, count, a.channels, target); break;
         default: pixel<0>(sources, count, a.channels, target); break;

@@ -107,6 +107,7 @@ struct Reduce {
     }
     Vec<Code, N> number[U];
     for (int u = 0; u < U; ++u) number[u] = codes[u];
+    [[maybe_unused]] const Vec<Code, N> first = codes[0];
     const auto advance = broadcast<Code, N>(static_cast<Code>(block * scale));
     int64_t t = block;
     for (; t + block <= window.taps; t += block) {
@@ -114,6 +115,11 @@ struct Reduce {
         if constexpr (Coded) number[u] = number[u] + advance;
         take<N>(values[u], codes[u], load<N>(s + t + u * N), number[u]);
       }
+    }
+    for (; t + N <= window.taps; t += N) {  // what is left, but for the last few
+      Vec<Code, N> rest{};
+      if constexpr (Coded) rest = first + broadcast<Code, N>(static_cast<Code>(t * scale));
+      take<N>(values[0], codes[0], load<N>(s + t), rest);
     }
     if constexpr (Coded) {
       Lane lanes[N * U];

@@ -63,7 +63,9 @@ void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
     pass(2, false, !coded || (modes_[0] == Mode::Identity && modes_[1] == Mode::Identity), tile, block, scratch, turn);
   };
   if (divide_first_) stage(tile, block, scratch, turn, width_is_comb && modes_[0] == Mode::Identity && modes_[1] == Mode::Identity);
-  const int order[3] = {coded ? 2 : 0, 1, coded ? 0 : 2};
+  // One window at a time along the width costs most: it goes where there are fewer rows.
+  const bool width_first = coded || (modes_[2] == Mode::Windows && source_size_[4] == 1 && source_size_[2] < result_size_[2]);
+  const int order[3] = {width_first ? 2 : 0, 1, width_first ? 0 : 2};
   for (int step = 0; step < 3; ++step) {
     const int axis = order[step];
     if (modes_[axis] == Mode::Identity) continue;
@@ -99,7 +101,7 @@ void Reduction::stage(const Tile& tile, Block& block, Scratch& scratch, int& tur
   char* const base = scratch.values[turn].reserve(total * kernels_.lane_bytes);
   target.data = base + margin * target.strides.of[3] * kernels_.lane_bytes;
   double uniform = 1;
-  const void* divisor = divide_first_ ? divisors(tile.source, scratch, uniform) : nullptr;
+  const void* divisor = divide_first_ ? divisors(tile.source, tile.source[4].size(), scratch, uniform) : nullptr;
   Strides third = packed_strides(block.size);
   third.of[0] = 0;
   for_nest(block.size, block.strides, target.strides, divisor == nullptr ? nullptr : &third, -1,
@@ -236,43 +238,39 @@ void Reduction::repair_codes(const Block& block, const Tile& tile) const {
 }
 
 // The divisors of a box of outputs, as lanes [depth, height, width, channels]; null where one divisor serves all.
-const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const {
+const void* Reduction::divisors(const Range (&ranges)[dimensions], int64_t channels, Scratch& scratch, double& uniform) const {
   if (uniform_) {
     uniform = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
     return nullptr;
   }
-  bool same = true;
   uniform = 1;
+  bool same = true;
   for (int axis = 0; axis < 3; ++axis) {
     const Range range = ranges[axis + 1];
-    if (range.size() == 0) return nullptr;
-    const int64_t first = problem_.counted_taps(axis, range.begin);
-    for (int64_t o = range.begin + 1; o < range.end && same; ++o) same = problem_.counted_taps(axis, o) == first;
-    uniform *= static_cast<double>(first);
+    std::vector<int64_t>& counts = scratch.counts[axis];
+    counts.clear();
+    for (int64_t o = range.begin; o < range.end; ++o) counts.push_back(std::max<int64_t>(1, counts_[axis].at(o)));
+    if (counts.empty()) return nullptr;
+    same = same && std::all_of(counts.begin(), counts.end(), [&](int64_t count) { return count == counts[0]; });
+    uniform *= static_cast<double>(counts[0]);
   }
   if (same) return nullptr;
-  const int64_t channels = ranges[4].size();
   const int64_t total = ranges[1].size() * ranges[2].size() * ranges[3].size() * channels;
   char* const out = scratch.divisors.reserve(total * kernels_.lane_bytes);
-  int64_t at = 0;
-  const bool floating = problem_.dtype != DType::Int64;
-  for (int64_t d = ranges[1].begin; d < ranges[1].end; ++d) {
-    const int64_t counted_d = problem_.counted_taps(0, d);
-    for (int64_t h = ranges[2].begin; h < ranges[2].end; ++h) {
-      const int64_t counted_dh = counted_d * problem_.counted_taps(1, h);
-      for (int64_t w = ranges[3].begin; w < ranges[3].end; ++w) {
-        const int64_t counted = std::max<int64_t>(1, counted_dh * problem_.counted_taps(2, w));
-        for (int64_t c = 0; c < channels; ++c, ++at) {
-          if (!floating) {
-            reinterpret_cast<int64_t*>(out)[at] = counted;
-          } else if (kernels_.lane_bytes == 4) {
-            reinterpret_cast<float*>(out)[at] = static_cast<float>(counted);
-          } else {
-            reinterpret_cast<double*>(out)[at] = static_cast<double>(counted);
-          }
-        }
+  auto fill = [&](auto* lanes) {
+    using Lane = std::remove_pointer_t<decltype(lanes)>;
+    for (const int64_t d : scratch.counts[0]) {
+      for (const int64_t h : scratch.counts[1]) {
+        for (const int64_t w : scratch.counts[2]) lanes = std::fill_n(lanes, channels, static_cast<Lane>(d * h * w));
       }
     }
+  };
+  if (problem_.dtype == DType::Int64) {
+    fill(reinterpret_cast<int64_t*>(out));
+  } else if (kernels_.lane_bytes == 4) {
+    fill(reinterpret_cast<float*>(out));
+  } else {
+    fill(reinterpret_cast<double*>(out));
   }
   return out;
 }
@@ -282,14 +280,18 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   if (divide_first_) stage(tile, block, scratch, turn, false);
   const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
   double uniform = 1;
-  const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, scratch, uniform) : nullptr;
+  const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, 1, scratch, uniform) : nullptr;
   Block codes;
   for (int d = 0; d < dimensions; ++d) codes.size[d] = tile.result[d].size();
   codes.strides = packed_strides(codes.size);
-  if (codes_ != nullptr) {
+  const bool bytes = codes_ != nullptr && operands_.offset_type == OffsetType::UInt8;
+  if (bytes) {
+    codes.strides = result_strides_;
+    codes.code = static_cast<char*>(operands_.offsets) + result_offset(tile);
+  } else if (codes_ != nullptr) {
     codes.code = scratch.codes[0].reserve(codes.strides.of[0] * codes.size[0] * kernels_.lane_bytes);
   }
-  PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code,
+  PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
                   {{codes.size[0], block.strides.of[0], result_strides_.of[0]},
                    {codes.size[1], block.strides.of[1], result_strides_.of[1]}, {}},
                   {codes.strides.of[0], codes.strides.of[1], 0},
@@ -298,7 +300,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
                   result_strides_.of[2], result_strides_.of[3], codes.strides.of[2], codes.strides.of[3], codes.size[4],
                   code_scale_[1], divisor, uniform};
   if (divisor != nullptr && codes.size[1] > 1) {  // divisors are those of one depth after another
-    const int64_t plane = codes.size[2] * codes.size[3] * codes.size[4] * kernels_.lane_bytes;
+    const int64_t plane = codes.size[2] * codes.size[3] * kernels_.lane_bytes;
     args.loops[1].count = 1;
     for (int64_t d = 0; d < codes.size[1]; ++d) {
       PixelsArgs one = args;
@@ -310,7 +312,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
     return;
   }
   block.storage ? kernels_.first_pixels(args) : kernels_.next_pixels(args);
-  if (codes_ != nullptr) store_codes(tile, codes);
+  if (codes_ != nullptr && !bytes) store_codes(tile, codes);
 }
 
 void Reduction::store_codes(const Tile& tile, const Block& block) const {
@@ -358,7 +360,7 @@ void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) c
   double uniform = 1;
   const void* divisor = nullptr;
   if (average_ && !divide_first_) {
-    divisor = divisors(tile.result, scratch, uniform);
+    divisor = divisors(tile.result, tile.result[4].size(), scratch, uniform);
   }
   Strides third = packed_strides(block.size);
   third.of[0] = 0;

@@ -13,6 +13,7 @@ namespace torch_pooling::cpu {
 struct AxisView {
   Axis axis;
   bool inverse = false;
+  bool count_padding = true;  // of averages
 
   int64_t sources() const { return inverse ? axis.output : axis.input; }
   int64_t results() const { return inverse ? axis.input : axis.output; }
@@ -21,24 +22,30 @@ struct AxisView {
   Comb comb() const { return inverse ? axis.inverse_comb() : axis.comb(); }
 };
 
-// The spans of an axis, computed once where the axis is short enough to keep them.
-class SpanTable {
+// A function of the positions of an axis, computed once where the axis is short enough to keep its values.
+template <class Value, Value (*compute)(const AxisView&, int64_t)>
+class AxisTable {
  public:
-  SpanTable() = default;
-  explicit SpanTable(const AxisView& view) : view_(view) {
+  AxisTable() = default;
+  explicit AxisTable(const AxisView& view) : view_(view) {}  // keeps nothing
+  AxisTable(const AxisView& view, int64_t size) : view_(view) {
     constexpr int64_t most = 1 << 14;
-    if (view.results() > most) return;
-    spans_.reserve(static_cast<size_t>(view.results()));
-    for (int64_t result = 0; result < view.results(); ++result) spans_.push_back(view.span_of(result));
+    if (size > most) return;
+    values_.reserve(static_cast<size_t>(size));
+    for (int64_t at = 0; at < size; ++at) values_.push_back(compute(view, at));
   }
-  Span at(int64_t result) const {
-    return spans_.empty() ? view_.span_of(result) : spans_[static_cast<size_t>(result)];
+  Value at(int64_t position) const {
+    return values_.empty() ? compute(view_, position) : values_[static_cast<size_t>(position)];
   }
 
  private:
   AxisView view_;
-  std::vector<Span> spans_;
+  std::vector<Value> values_;
 };
+inline Span span_at(const AxisView& view, int64_t result) { return view.span_of(result); }
+inline int64_t count_at(const AxisView& view, int64_t output) { return view.axis.counted_taps(output, view.count_padding); }
+using SpanTable = AxisTable<Span, span_at>;
+using CountTable = AxisTable<int64_t, count_at>;
 
 struct Operands {
   const void* input = nullptr;
@@ -93,7 +100,7 @@ class Reduction {
   void fill_margins(const Block& block, const Tile& tile) const;
   void repair_codes(const Block& block, const Tile& tile) const;
   void finish(const Tile& tile, const Block& block, Scratch& scratch) const;
-  const void* divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const;
+  const void* divisors(const Range (&ranges)[dimensions], int64_t channels, Scratch& scratch, double& uniform) const;
   bool can_overread(const Block& block) const;
 
   const Problem& problem_;
@@ -107,6 +114,7 @@ class Reduction {
   bool divide_first_;  // an inverse whose divisors differ
   AxisView views_[3];
   SpanTable spans_[3];
+  CountTable counts_[3];  // of averages whose divisors differ
   Mode modes_[3];
   bool pixels_ = false;  // height and width in one go
   int64_t code_scale_[3];

@@ -28,21 +28,23 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   source_size_[4] = result_size_[4] = first ? 1 : problem.channels;
   int64_t scale = 1;
   for (int axis = 2; axis >= 0; --axis) {
-    views_[axis] = {problem.axes[axis], inverse};
+    views_[axis] = {problem.axes[axis], inverse, problem.count_padding};
     source_size_[axis + 1] = views_[axis].sources();
     result_size_[axis + 1] = views_[axis].results();
     code_scale_[axis] = scale;
     scale *= problem.axes[axis].max_taps();
   }
-  for (int axis = 0; axis < 3; ++axis) {
-    modes_[axis] = mode_of(axis);
-    if (modes_[axis] == Mode::Windows) spans_[axis] = SpanTable(views_[axis]);
-  }
+  for (int axis = 0; axis < 3; ++axis) modes_[axis] = mode_of(axis);
   pixels_ = takes_pixels();
   source_strides_ = problem_strides(problem, source_size_);
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   choose_tiles();
+  const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
+  for (int axis = 0; axis < 3; ++axis) {
+    spans_[axis] = keep && modes_[axis] == Mode::Windows ? SpanTable(views_[axis], views_[axis].results()) : SpanTable(views_[axis]);
+    counts_[axis] = keep && !uniform_ ? CountTable(views_[axis], problem.axes[axis].output) : CountTable(views_[axis]);
+  }
 }
 
 Reduction::Mode Reduction::mode_of(int axis) const {

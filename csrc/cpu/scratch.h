@@ -53,6 +53,7 @@ struct Tap {
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
   std::vector<Window> windows[3];
+  std::vector<int64_t> counts[3];
   std::vector<PullRow> reads;
   std::vector<int64_t> firsts;
   std::vector<PullEntry> entries;

@@ -52,7 +52,11 @@ TP_INLINE Vec<To, N> convert(From v) {
 template <class Lane, class T, int N>
 TP_INLINE Vec<Lane, N> load_widened(const T* p) {
 #if defined(TP_X86)
-  if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 8) {
+  if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 4) {
+    return (Vec<Lane, N>)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load_as<int32_t>(p)));
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 4) {
+    return (Vec<Lane, N>)_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint8_t> && N == 8) {
     return (Vec<Lane, N>)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 8) {
     return (Vec<Lane, N>)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -83,6 +87,13 @@ TP_INLINE void store_narrowed(T* p, Vec<Lane, N> v) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);
     } else {
       _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+  } else if constexpr (sizeof(Lane) == 4 && sizeof(T) <= 2 && std::is_unsigned_v<T> && N == 4) {
+    const __m128i words = _mm_packus_epi32((__m128i)v, (__m128i)v);
+    if constexpr (sizeof(T) == 2) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p), words);
+    } else {
+      store_as(p, static_cast<int32_t>(_mm_cvtsi128_si32(_mm_packus_epi16(words, words))));
     }
 #if TP_VECTOR_BYTES == 64
   } else if constexpr (sizeof(Lane) == 4 && std::is_same_v<T, uint16_t> && N == 16) {
@@ -260,25 +271,19 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
   }
 }
 
-// Calls body(width, i) over [0, count): full vectors, then halves down to a quarter, then single lanes.
-template <class Lane, class Body>
+// Calls body(width, i) over [0, count), vectors as wide as fit; the last one overlaps its neighbour rather than leaving a tail,
+// so body must be a map from elements it does not write.
+template <class Lane, int N = full_lanes<Lane>, class Body>
 TP_INLINE void for_lanes(int64_t count, Body body) {
-  constexpr int N = full_lanes<Lane>;
-  int64_t i = 0;
-  for (; i + N <= count; i += N) body(std::integral_constant<int, N>{}, i);
-  if constexpr (N >= 8) {
-    if (i + N / 2 <= count) {
-      body(std::integral_constant<int, N / 2>{}, i);
-      i += N / 2;
-    }
+  if (count >= N) {
+    int64_t i = 0;
+    for (; i + N <= count; i += N) body(std::integral_constant<int, N>{}, i);
+    if (i < count) body(std::integral_constant<int, N>{}, count - N);
+  } else if constexpr (N > 4) {
+    for_lanes<Lane, N / 2>(count, body);
+  } else if constexpr (N > 1) {
+    for (int64_t i = 0; i < count; ++i) body(std::integral_constant<int, 1>{}, i);
   }
-  if constexpr (N >= 16) {
-    if (i + N / 4 <= count) {
-      body(std::integral_constant<int, N / 4>{}, i);
-      i += N / 4;
-    }
-  }
-  for (; i < count; ++i) body(std::integral_constant<int, 1>{}, i);
 }
 // The same where reading and writing beyond the end is allowed: full vectors only.
 template <class Lane, class Body>

@@ -215,7 +215,11 @@ Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
 
 void implement(torch::Library& m) {
   m.impl("avg_pool", [](const Tensor& input, TP_SLIDING, bool count_include_pad, Override divisor_override) {
-    return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}});
+    if (needs_node(input) || has_tangent(input)) {
+      return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}});
+    }
+    at::AutoDispatchBelowADInplaceOrView below;
+    return avg_pool(input, rank, kernel_size, stride, padding, dilation, ceil_mode, {count_include_pad, divisor_override});
   });
   m.impl("avg_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool count_include_pad,
                                  Override divisor_override, bool channels_last) {

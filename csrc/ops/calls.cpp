@@ -25,11 +25,15 @@ bool any_symbolic(const SymSizes& sizes) {
 bool Sliding::is_symbolic() const { return any_symbolic(kernel_size); }
 bool Adaptive::is_symbolic() const { return any_symbolic(output_size); }
 
-Tensor avg_pool(const Tensor& input, const SlidingAverage& w) {
+Tensor avg_pool(const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
+                bool ceil_mode, const AverageArgs& average) {
   static const auto op = find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool, bool, Override)>(
       "torch_pooling::avg_pool");
-  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, w.average.count_include_pad,
-                 w.average.divisor_override);
+  return op.call(input, rank, kernel_size, stride, padding, dilation, ceil_mode, average.count_include_pad,
+                 average.divisor_override);
+}
+Tensor avg_pool(const Tensor& input, const SlidingAverage& w) {
+  return avg_pool(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, w.average);
 }
 Tensor avg_pool(const Tensor& input, const Adaptive& w) {
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_avg_pool");

@@ -36,6 +36,9 @@ struct Adaptive {
 
 using at::Tensor;
 
+// With the lists of a call that is passed on as it came.
+Tensor avg_pool(const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
+                bool ceil_mode, const AverageArgs& average);
 Tensor avg_pool(const Tensor& input, const SlidingAverage& window);
 Tensor avg_pool(const Tensor& input, const Adaptive& window);
 Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingAverage& window, bool channels_last);
