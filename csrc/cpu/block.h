@@ -167,6 +167,7 @@ struct KernelTable {
   ReduceKernels max[dtype_count];
   ReduceKernels coded_max[dtype_count], wide_coded_max[dtype_count];
   PullKernels pull[dtype_count];
+  PullKernels pull_apart[dtype_count];  // for windows apart from each other: an input takes one gradient, as it is
   CodeKernels codes2, codes4, codes8;
 };
 

@@ -78,7 +78,9 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   problem.fold_whole_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
-  const PullKernels& pull = table.pull[dtype];
+  bool overlaps = problem.window_elements() > INT16_MAX;  // 16-bit codes number no more
+  for (const Axis& axis : problem.axes) overlaps |= axis.overlaps();
+  const PullKernels& pull = overlaps ? table.pull[dtype] : table.pull_apart[dtype];
   run(MaxBackward(problem, table.sum[dtype], pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype),
                   {grad_output, offsets, type, grad_input}));
 }

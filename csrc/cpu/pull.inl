@@ -69,17 +69,30 @@ struct Pull {
       store_lanes<false, T, Lane, W>(target + i, load_as<Vec<Lane, W>>(source + i));
     });
   }
+  // Element i = 2 q + r - skip: pairs of elements are phases (0, 1) of one q, or (1, 0) of two neighbours.
   template <int Rows, int Taps>
   TP_INLINE static void stride_two(const PullLanesArgs& a) {
     const Local<Rows, Taps> local(a);
-    // Straight to the target where lanes are storage and rows are as long as their pairs.
-    const bool direct = std::is_same_v<T, Lane> && a.skip == 0 && a.length == 2 * a.count;
-    Lane* const row = direct ? static_cast<Lane*>(a.target) : static_cast<Lane*>(a.scratch);
-    for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
-      constexpr int W = decltype(width)::value;
-      store_pairs<Lane, W>(row + 2 * q, local.template gathered<W>(q, 0, 2), local.template gathered<W>(q, 1, 2));
-    });
-    if (!direct) copy_row(a);
+    if constexpr (std::is_same_v<T, Lane>) {
+      T* const target = static_cast<T*>(a.target);
+      const int64_t skip = a.skip;
+      for_lanes<Lane>(a.length / 2, [&](auto width, int64_t j) {
+        constexpr int W = decltype(width)::value;
+        if (skip == 0) {
+          store_pairs<Lane, W>(target + 2 * j, local.template gathered<W>(j, 0, 2), local.template gathered<W>(j, 1, 2));
+        } else {
+          store_pairs<Lane, W>(target + 2 * j, local.template gathered<W>(j, 1, 2), local.template gathered<W>(j + 1, 0, 2));
+        }
+      });
+      if (a.length % 2 != 0) target[a.length - 1] = local.template gathered<1>(a.length / 2, skip, 2);
+    } else {
+      Lane* const row = static_cast<Lane*>(a.scratch);
+      for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
+        constexpr int W = decltype(width)::value;
+        store_pairs<Lane, W>(row + 2 * q, local.template gathered<W>(q, 0, 2), local.template gathered<W>(q, 1, 2));
+      });
+      copy_row(a);
+    }
   }
   static void any_stride(const PullLanesArgs& a) {
     const Local<0, 0> local(a);

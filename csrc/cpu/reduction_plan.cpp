@@ -104,7 +104,9 @@ void Reduction::choose_tiles() {
     elements *= longest(d);
   }
   if (tile[1] >= result_size_[1] && tile[2] >= result_size_[2] && tile[3] >= result_size_[3] && tile[4] >= result_size_[4]) {
-    tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, result_size_[0]));
+    // Long windows leave nothing behind but their results: many planes at a time.
+    const bool no_blocks = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity && modes_[2] == Mode::Windows;
+    tile[0] = std::clamp<int64_t>((no_blocks ? 4 * budget : budget) / elements, 1, std::max<int64_t>(1, result_size_[0]));
   }
   for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(result_size_[d], tile[d]);
 }

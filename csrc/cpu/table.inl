@@ -70,6 +70,9 @@ inline KernelTable make_table(const char* name) {
   table.pull[static_cast<int>(DType::Float64)] = pull_kernels<double, double>();
   table.pull[static_cast<int>(DType::BFloat16)] = pull_kernels<BFloat16Bits, float>();
   table.pull[static_cast<int>(DType::Float16)] = pull_kernels<HalfBits, float>();
+  std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
+  table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
+  table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();
   table.codes2 = code_kernels<int16_t>();
   table.codes4 = code_kernels<int32_t>();
   table.codes8 = code_kernels<int64_t>();
