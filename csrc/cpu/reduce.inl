@@ -172,9 +172,16 @@ struct Reduce {
       const S* s = source + window.start * a.source_pixel;
       if (stride == 1 && source_code == nullptr && window.taps >= 16 && window.taps >= N * 4) {
         run(s, window, a.code_scale, value, code);
+      } else if (window.taps > 0 && source_code != nullptr) {  // after other axes: taps come out of scan order
+        const Code* const c = source_code + window.start * a.source_pixel;
+        Code number = static_cast<Code>(window.tap * a.code_scale);
+        value = load<1>(s), code = static_cast<Code>(c[0] + number);
+        for (int64_t t = 1; t < window.taps; ++t) {
+          number = static_cast<Code>(number + a.code_scale);
+          merge(value, code, load<1>(s + t * stride), static_cast<Code>(c[t * stride] + number));
+        }
       } else if (window.taps > 0) {
-        const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
-        column<1, 1>(s, c, window, stride, a.code_scale, &value, &code, Scale(Final{}));
+        column<1, 1>(s, nullptr, window, stride, a.code_scale, &value, &code, Scale(Final{}));
       }
       value = finish(value);
       put(target, value, window.repeat, a.target_pixel);

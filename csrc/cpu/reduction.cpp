@@ -63,9 +63,12 @@ void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
     pass(2, false, !coded || (modes_[0] == Mode::Identity && modes_[1] == Mode::Identity), tile, block, scratch, turn);
   };
   if (divide_first_) stage(tile, block, scratch, turn, width_is_comb && modes_[0] == Mode::Identity && modes_[1] == Mode::Identity);
-  // One window at a time along the width costs most: it goes where there are fewer rows.
-  const bool width_first = coded || (modes_[2] == Mode::Windows && source_size_[4] == 1 && source_size_[2] < result_size_[2]);
-  const int order[3] = {width_first ? 2 : 0, 1, width_first ? 0 : 2};
+  // One window at a time along the width costs most: it goes where there are fewer rows. Coded maxima keep the scan order, save
+  // there, where taps are merged in any order.
+  const bool one_at_a_time = modes_[2] == Mode::Windows && source_size_[4] == 1;
+  const bool width_first = one_at_a_time ? source_size_[2] < result_size_[2] : coded;
+  const int outer[2] = {coded ? 1 : 0, coded ? 0 : 1};
+  const int order[3] = {width_first ? 2 : outer[0], width_first ? 1 : outer[1], width_first ? 0 : 2};
   for (int step = 0; step < 3; ++step) {
     const int axis = order[step];
     if (modes_[axis] == Mode::Identity) continue;
