@@ -1,6 +1,6 @@
 // The gradient of a maximum, from saved positions. Two deterministic ways, chosen by geometry: pull (each input looks at the
 // outputs that read it, for windows that overlap little) and scatter (each output adds to the element that won, inside a
-// tile of grad_input that one thread owns, for large windows and for adaptive ones in channels-first).
+// tile of grad_input that one thread owns: for large windows, large ones apart from each other, and adaptive ones).
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 

@@ -92,7 +92,7 @@ inline Strides packed_strides(const int64_t (&size)[dimensions]) {
 
 // Splits the dimensions of a block, one axis left out (or none: -1), into a contiguous inner run and loops around it, and
 // calls body(loops, third_strides, inner, source_offset, target_offset, third_offset), several times if three loops are
-// too few. `first_inner`: only dimensions from here on may join the inner run. `third` may be null.
+// too few. `third`, the strides of a third operand, may be null.
 template <class Body>
 void for_nest(const int64_t (&size)[dimensions], const Strides& source, const Strides& target, const Strides* third, int axis,
               Body body) {
