@@ -189,6 +189,8 @@ struct Axis {
     if (adaptive || output == 0) return true;
     return padding_begin == 0 && origin_of(output - 1) + (kernel - 1) * dilation < input;
   }
+  // True when every output has a tap inside the axis: only taps further apart than the axis is long can all miss it.
+  bool never_empty() const { return adaptive || kernel == 1 || dilation <= input; }
   bool is_identity() const {
     return !adaptive && kernel == 1 && stride == 1 && padding_begin == 0 && output == input;
   }

@@ -100,19 +100,26 @@ struct ConvertArgs {
   double divisor;  // 1: none
 };
 
-// Max backward, one row of grad_input from the rows of grad_output that cover it, each with the code of its first tap there.
-// Gradients are storage, codes bytes or code lanes; a kernel reads both within the row and its margins, and codes beyond.
+// Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
+// Gradients are storage, codes bytes or code lanes; a kernel reads both within a row and its margins, and beyond.
 struct PullRow {
-  const void* grad;
-  const void* code;
+  int64_t grad, code;  // bytes from the first row's element
   int64_t base;
 };
+struct PullRows {  // row (d, h) of a plane pulls from reads [first[d * height + h], first[d * height + h + 1])
+  const PullRow* reads;
+  const int64_t* first;
+  int64_t planes, depth, height;
+  const void* grads;
+  const void* codes;
+  int64_t grad_plane, code_plane;  // bytes from plane to plane
+  void* target;                    // storage
+  int64_t target_plane, target_depth, target_row;
+};
 struct PullLanesArgs {  // lanes along the row: element q * stride + r - skip, for q in [0, count) and r in [0, stride)
-  const PullRow* rows;
-  int64_t row_count;
+  PullRows rows;
   int64_t count, taps, stride;
   int64_t skip, length;  // elements to write
-  void* target;          // storage
   void* scratch;         // lanes, for strides above 1
 };
 struct PullEntry {
@@ -120,13 +127,36 @@ struct PullEntry {
   int64_t tap;
 };
 struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathers entries [index[i], index[i + 1])
-  const PullRow* rows;
-  int64_t row_count;
+  PullRows rows;
   const PullEntry* entries;
   const int64_t* index;
   int64_t positions;
   int64_t channels, grad_pixel, code_pixel, target_pixel;
-  void* target;  // storage
+};
+// Max backward without rows: element p of [begin, end) takes the gradient of element p - distance if its code is the tap's.
+struct FlatTap {
+  int64_t distance, code;
+};
+struct FlatArgs {
+  const void* grads;
+  const void* codes;  // as saved
+  void* target;
+  int64_t begin, end, total;
+  const FlatTap* taps;
+  int64_t tap_count;
+};
+
+// Where outputs point to: positions[o * channels + c] = (base + origins[o] + the distance of tap codes[o * code_pixel + c] from its
+// window's origin) * scale + c; with one channel, scale and code_pixel are 1. Answers whether all lie in [0, limit). A distance
+// is code * step_w + (code / taps_w) * step_h + (code / taps_w / taps_h) * step_d, the quotients whole numbers.
+struct LocateArgs {
+  const void* codes;  // as saved
+  int32_t* positions;
+  int64_t count, channels, code_pixel;
+  const int32_t* origins;
+  int32_t base, scale, limit;
+  float per_row, per_depth;  // 1 / taps_w, 1 / taps_h
+  int32_t step_w, step_h, step_d;
 };
 
 using WindowsFn = void (*)(const WindowsArgs&);
@@ -134,6 +164,8 @@ using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
+using FlatFn = void (*)(const FlatArgs&);
+using LocateFn = bool (*)(const LocateArgs&);
 
 // The kernels of one reducer for one storage type. `first` reads storage, `next` reads lanes.
 struct ReduceKernels {
@@ -152,6 +184,7 @@ struct PullKernels {
   int lane_bytes = 0;
   void (*lanes[2])(const PullLanesArgs&) = {};
   void (*pixels[2])(const PullPixelsArgs&) = {};
+  FlatFn flat[4] = {};  // by OffsetType: those of small windows, UInt8 and Int32
 };
 // Between code lanes of 2, 4 or 8 bytes and the stored offset types.
 struct CodeKernels {
@@ -169,6 +202,7 @@ struct KernelTable {
   PullKernels pull[dtype_count];
   PullKernels pull_apart[dtype_count];  // for windows apart from each other: an input takes one gradient, as it is
   CodeKernels codes2, codes4, codes8;
+  LocateFn locate[4] = {};  // by OffsetType; null for Int64
 };
 
 }  // namespace torch_pooling::cpu

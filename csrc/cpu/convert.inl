@@ -30,6 +30,7 @@ void load_kernel(const ConvertArgs& a) {
     const Lane* d = a.divisors == nullptr ? nullptr : static_cast<const Lane*>(a.divisors) + at;
     for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
+      prefetch_beyond(s + i);
       auto v = load_lanes<Keyed, T, Lane, W>(s + i);
       if (plan.needed) v = divide<Lane, W>(v, d == nullptr ? nullptr : d + i, static_cast<Lane>(plan.value), plan.multiply);
       store_as(t + i, v);

@@ -81,8 +81,12 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   bool overlaps = problem.window_elements() > INT16_MAX;  // 16-bit codes number no more
   for (const Axis& axis : problem.axes) overlaps |= axis.overlaps();
   const PullKernels& pull = overlaps ? table.pull[dtype] : table.pull_apart[dtype];
-  run(MaxBackward(problem, table.sum[dtype], pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype),
-                  {grad_output, offsets, type, grad_input}));
+  const MaxGradients gradients{grad_output, offsets, type, grad_input};
+  switch (const MaxWay way = choose_max_way(problem, type)) {
+    case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
+    case MaxWay::Scatter: return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
+    default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
+  }
 }
 
 void max_pool_gather(Problem problem, const void* input, const void* offsets, OffsetType type, void* output) {

@@ -1,6 +1,9 @@
-// The gradient of a maximum, from saved positions. Two deterministic ways, chosen by geometry: pull (each input looks at the
-// outputs that read it, for windows that overlap little) and scatter (each output adds to the element that won, inside a
-// tile of grad_input that one thread owns: for large windows, large ones apart from each other, and adaptive ones).
+// The gradient of a maximum, from saved positions. Three deterministic ways, chosen by geometry:
+//   Flat     windows that move by one position over an input as large as the output: position p of the whole tensor looks at
+//            the outputs p - d, for the distances d of the taps. A wrong neighbour (the end of the row before) cannot
+//            interfere, for its winner, where its code says, lies elsewhere; so there are no rows and no margins.
+//   Pull     each input looks at the outputs that read it, for windows that overlap little.
+//   Scatter  each output adds to the element that won, inside a range of grad_input that one thread owns, for the rest.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
@@ -15,6 +18,11 @@ struct MaxGradients {
   void* grad_input;
 };
 
+enum class MaxWay { Flat, PullLanes, PullPixels, Scatter };
+MaxWay choose_max_way(const Problem& problem, OffsetType type);
+
+constexpr int64_t offset_bytes[] = {1, 2, 4, 8};  // by OffsetType
+
 // Where a box begins.
 inline int64_t offset_of(const Strides& strides, const Range (&box)[dimensions]) {
   int64_t offset = 0;
@@ -22,60 +30,98 @@ inline int64_t offset_of(const Strides& strides, const Range (&box)[dimensions])
   return offset;
 }
 
-class MaxBackward {
+class MaxFlat {
  public:
-  // sums: of the gradient's type, for their conversion of lanes. codes: of lanes as wide as the pull's.
-  MaxBackward(const Problem& problem, const ReduceKernels& sums, const PullKernels& pull, const CodeKernels& codes,
-              int64_t element_bytes, const MaxGradients& gradients);
+  MaxFlat(const Problem& problem, const PullKernels& pull, const MaxGradients& gradients);
+  int64_t tiles() const;
+  int64_t work() const { return 2 * args_.total; }
+  void run(int64_t begin, int64_t end) const;
 
+ private:
+  FlatFn kernel_;
+  FlatArgs args_;
+  std::vector<FlatTap> taps_;
+};
+
+class MaxPull {
+ public:
+  // codes: of lanes as wide as the pull's.
+  MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, const CodeKernels& codes, int64_t element_bytes,
+          const MaxGradients& gradients);
   int64_t tiles() const;
   int64_t work() const { return work_; }
   void run(int64_t begin, int64_t end) const;
 
  private:
-  enum class Mode { PullLanes, PullPixels, Scatter };
   struct Tile {
     Range input[dimensions], output[dimensions];
-    // PullLanes: input i is q * stride + r, less the skipped ones. Rows of outputs have margins on both sides: `margin`
+    // Lanes: input i is q * stride + r, less the skipped ones. Rows of outputs have margins on both sides: `margin`
     // positions before the first real one, `length` in all, the first `reach` of them before q = first_q.
     int64_t first_q = 0, count_q = 0, skip = 0, margin = 0, length = 0, reach = 0;
-    // Rows to pull from: element at the row's first q, strides of planes and rows.
+    // Rows to pull from: element at the row's first q, strides of planes and rows in bytes, of pixels in elements.
     const char* grad = nullptr;
     const char* code = nullptr;
-    int64_t grad_plane = 0, grad_depth = 0, grad_row = 0;  // bytes
-    int64_t code_plane = 0, code_depth = 0, code_row = 0;  // bytes
-    int64_t grad_pixel = 1, code_pixel = 1;                // elements
+    int64_t grad_plane = 0, grad_depth = 0, grad_row = 0, grad_pixel = 1;
+    int64_t code_plane = 0, code_depth = 0, code_row = 0, code_pixel = 1;
   };
 
-  void choose_mode();
   void choose_tiles();
   void locate_outputs(Tile& tile) const;
-  void list_pixels(const Tile& tile, Scratch& scratch) const;
+  const AxisReads& reads_of(int axis, const Tile& tile, Scratch& scratch, bool moved) const;
+  void list_rows(const Tile& tile, Scratch& scratch, bool moved) const;
+  bool reaches_outside(const Tile& tile) const;
   void stage_codes(Tile& tile, Scratch& scratch) const;
   void stage_grads(Tile& tile, Scratch& scratch) const;
-  void pull_rows(const Tile& tile, Scratch& scratch) const;
-  void list_taps(Scratch& scratch) const;
-  void scatter_tile(const Tile& tile, Scratch& scratch) const;
-  template <class T, class Lane>
-  void scatter_offsets(const Tile& tile, Scratch& scratch) const;
-  template <class T, class Lane, class Offset>
-  void scatter(const Tile& tile, Scratch& scratch) const;
+  void pull_tile(const Tile& tile, Scratch& scratch, bool moved) const;
 
   const Problem& problem_;
-  const ReduceKernels& sums_;
+  bool pixels_;
   const PullKernels& pull_;
   const CodeKernels& codes_;
   int64_t element_bytes_;
   MaxGradients gradients_;
-  Mode mode_ = Mode::Scatter;
-  bool overlaps_ = false;      // an input may be read by several outputs
-  bool byte_codes_ = false;   // pulls compare bytes as they were saved
-  bool whole_planes_ = false;  // scatter: every tile holds whole planes and no tap lies outside
-  SpanTable spans_[3];        // of depth, height and, for PullPixels, width
+  bool byte_codes_ = false;   // compares bytes as they were saved
+  bool open_rows_ = false;    // a row's neighbours cannot be mistaken for its margins: see Flat above
+  AxisReads reads_[3];        // of axes short enough to list them once
   int64_t input_size_[dimensions], output_size_[dimensions];
   Strides input_strides_, output_strides_;
   int64_t tile_size_[dimensions], tile_count_[dimensions];
   int64_t work_ = 0;
+};
+
+class MaxScatter {
+ public:
+  // sums: of the gradient's type, to convert lanes. locate: of the offsets' type, or null.
+  MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients);
+  int64_t tiles() const;
+  int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
+  void run(int64_t begin, int64_t end) const;
+
+ private:
+  // Some planes, and in each a run of positions without gaps, the box [depth, height, width] of `input`, for some channels.
+  struct Tile {
+    Range planes, input[3], channels, output[3];
+    int64_t first = 0, positions = 0;  // of the run
+  };
+  void choose_tiles();
+  Tile tile_at(int64_t index) const;
+  bool takes_planes_together(const Tile& tile) const;
+  void list_origins(const Tile& tile, Scratch& scratch) const;
+  template <class T, class Lane>
+  void scatter_tile(const Tile& tile, Scratch& scratch) const;
+  template <class T, class Lane>
+  void add_located(const Tile& tile, Scratch& scratch, Lane* target, int64_t target_plane, int64_t target_inner) const;
+  template <class T, class Lane, class Offset>
+  void add_each(const Tile& tile, Lane* target, int64_t target_plane, int64_t target_inner) const;
+
+  const Problem& problem_;
+  const ReduceKernels& sums_;
+  LocateFn locate_;  // null: positions do not fit it
+  MaxGradients gradients_;
+  bool overlaps_ = false;  // an input may be read by several outputs
+  int64_t planes_, inner_;  // channels below a position, 1 in channels-first
+  int64_t input_plane_, output_plane_;  // positions
+  int64_t tile_size_[5], tile_count_[5];  // planes, depth, height, width, channels
 };
 
 }  // namespace torch_pooling::cpu

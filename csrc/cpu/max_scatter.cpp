@@ -1,5 +1,6 @@
-// The scattering half of MaxBackward: every output adds its gradient to the element that won, inside a tile of grad_input that
-// one thread owns, in ascending order of outputs. See max_backward.h.
+// The scattering way of max_backward.h: every output adds its gradient to the element that won, inside a run of grad_input
+// that one thread owns, in an order that depends on the geometry alone. Vectors compute where a few hundred outputs point
+// to, and whether any points outside the run (to another tile's element, or nobody's); adding is one element at a time.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 #include <stdexcept>
@@ -10,192 +11,312 @@
 namespace torch_pooling::cpu {
 namespace {
 
-float lane_of(float value) { return value; }
-double lane_of(double value) { return value; }
-float lane_of(BFloat16Bits value) { return to_float(value); }
-float lane_of(HalfBits value) { return to_float(value); }
+constexpr int64_t tile_elements = 1 << 15;
+constexpr int64_t largest_window = 1 << 20;  // that a quotient of floats divides exactly
+constexpr int64_t listed_outputs = 4096;     // of a plane, taken together
+constexpr int64_t turns = 4;                 // runs of outputs that take turns
+constexpr int64_t chunk = 512;               // of outputs located at once
+constexpr int32_t nowhere = INT32_MIN / 2;   // where a window with nothing in it begins
 
-}  // namespace
+template <class Lane, class T>
+void add(Lane& element, T gradient) {
+  if constexpr (std::is_same_v<Lane, T> && !std::is_floating_point_v<T>) {
+    element = gradient;  // 16 bits, of windows apart from each other: an element takes one gradient at most
+  } else if constexpr (std::is_same_v<Lane, T>) {
+    element += gradient;
+  } else {
+    element += to_float(gradient);
+  }
+}
 
-// Where a tap lies from its window's origin, for windows of few taps.
-void MaxBackward::list_taps(Scratch& scratch) const {
-  constexpr int64_t most = 1 << 14;
-  scratch.taps.clear();
-  if (problem_.window_elements() > most) return;
-  const Axis* const axes = problem_.axes;
-  for (int64_t d = 0; d < axes[0].max_taps(); ++d) {
-    for (int64_t h = 0; h < axes[1].max_taps(); ++h) {
-      for (int64_t w = 0; w < axes[2].max_taps(); ++w) {
-        scratch.taps.push_back({d * axes[0].tap_step(), h * axes[1].tap_step(), w * axes[2].tap_step()});
-      }
+// `Turns` runs of positions and gradients, an element of each in turn: neighbouring outputs often share a maximum, and an
+// addition need not wait for the one before it.
+template <int Turns, bool Checked, class T, class Lane>
+void add_rows(Lane* const (&target)[turns], const T* const (&grad)[turns], const int32_t* positions, int64_t count, int64_t limit) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int turn = 0; turn < Turns; ++turn) {
+      const int32_t at = positions[turn * chunk + i];
+      if (!Checked || static_cast<uint32_t>(at) < static_cast<uint64_t>(limit)) add(target[turn][at], grad[turn][i]);
     }
   }
 }
 
-void MaxBackward::scatter_tile(const Tile& tile, Scratch& scratch) const {
-  // Windows apart from each other give an element one gradient at most: it is stored as it is.
-  auto with_offset = [&](auto t, auto accumulator) {
-    using T = decltype(t);
-    if constexpr (!std::is_same_v<T, decltype(accumulator)>) {
-      if (!overlaps_) return scatter_offsets<T, T>(tile, scratch);
+}  // namespace
+
+MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients)
+    : problem_(problem), sums_(sums), locate_(locate), gradients_(gradients) {
+  const bool last = problem.layout == Layout::ChannelsLast;
+  const Axis* const axes = problem.axes;
+  planes_ = problem.batch * (last ? 1 : problem.channels);
+  inner_ = last ? problem.channels : 1;
+  input_plane_ = axes[0].input * axes[1].input * axes[2].input;
+  output_plane_ = axes[0].output * axes[1].output * axes[2].output;
+  for (int axis = 0; axis < 3; ++axis) overlaps_ |= axes[axis].overlaps();
+  // Distances of taps that no window inside the input has must fit, too.
+  int64_t reach = input_plane_ * inner_;
+  for (int axis = 0; axis < 3; ++axis) reach = std::max(reach, (axes[axis].max_taps() * axes[axis].tap_step() + 1) * input_plane_);
+  // In channels-last positions are multiplied by the channels, which a window out of reach would not survive.
+  bool empty = false;
+  for (const Axis& axis : problem.axes) empty |= !axis.never_empty();
+  if (problem.window_elements() > largest_window || reach > INT32_MAX / 8 || (empty && inner_ > 1)) locate_ = nullptr;
+  choose_tiles();
+}
+
+// Whole planes where they are small; else depths, else rows, else a part of a row, so that positions follow each other. In
+// channels-last a window that reaches far is cut by channels first.
+void MaxScatter::choose_tiles() {
+  const int64_t budget = std::clamp<int64_t>(work() / 32, 512, tile_elements);
+  const int64_t size[4] = {planes_, problem_.axes[0].input, problem_.axes[1].input, problem_.axes[2].input};
+  tile_size_[4] = std::max<int64_t>(1, inner_);
+  int64_t reach = 1;
+  for (const Axis& axis : problem_.axes) reach *= std::min(2 * axis.max_taps() * axis.tap_step(), std::max<int64_t>(1, axis.input));
+  if (overlaps_ && inner_ > 64 && reach * inner_ > budget) tile_size_[4] = 64;
+  int64_t elements = tile_size_[4];
+  for (int d = 0; d < 4; ++d) tile_size_[d] = 1;
+  for (int d = 3; d >= 0; --d) {
+    int64_t length = budget / elements;
+    if (d > 0) {  // a run visits every output that could reach it: make it long against their reach
+      const Axis& axis = problem_.axes[d - 1];
+      length = std::max(length, std::min(4 * axis.max_taps() * axis.tap_step(), int64_t{1 << 20} / elements));
     }
-    return scatter_offsets<T, decltype(accumulator)>(tile, scratch);
-  };
-  switch (problem_.dtype) {
-    case DType::Float32: return with_offset(float{}, float{});
-    case DType::Float64: return with_offset(double{}, double{});
-    case DType::BFloat16: return with_offset(BFloat16Bits{}, float{});
-    case DType::Float16: return with_offset(HalfBits{}, float{});
-    default: throw std::logic_error("gradients are floating point");
+    tile_size_[d] = std::clamp<int64_t>(length, 1, std::max<int64_t>(1, size[d]));
+    if (tile_size_[d] * 4 > size[d] * 3) tile_size_[d] = std::max<int64_t>(1, size[d]);
+    if (tile_size_[d] < size[d]) break;
+    elements *= std::max<int64_t>(1, size[d]);
+  }
+  for (int d = 0; d < 4; ++d) tile_count_[d] = ceil_div<int64_t>(size[d], tile_size_[d]);
+  tile_count_[4] = ceil_div<int64_t>(inner_, tile_size_[4]);
+}
+
+int64_t MaxScatter::tiles() const {
+  int64_t count = 1;
+  for (const int64_t n : tile_count_) count *= n;
+  return count;
+}
+
+MaxScatter::Tile MaxScatter::tile_at(int64_t index) const {
+  const Axis* const axes = problem_.axes;
+  const int64_t size[5] = {planes_, axes[0].input, axes[1].input, axes[2].input, inner_};
+  Range box[5];
+  for (int d = 4; d >= 0; --d) {
+    const int64_t at = index % tile_count_[d];
+    index /= tile_count_[d];
+    box[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], size[d])};
+  }
+  Tile tile;
+  tile.planes = box[0], tile.channels = box[4];
+  tile.positions = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    tile.input[axis] = box[axis + 1];
+    tile.output[axis] = axes[axis].outputs_near(tile.input[axis]);
+    tile.positions *= tile.input[axis].size();
+  }
+  tile.first = (tile.input[0].begin * axes[1].input + tile.input[1].begin) * axes[2].input + tile.input[2].begin;
+  return tile;
+}
+
+void MaxScatter::run(int64_t begin, int64_t end) const {
+  Scratch& scratch = thread_scratch();
+  scratch.positions.resize(static_cast<size_t>(std::max(turns * chunk, tile_size_[4])));
+  Tile last;
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = tile_at(index);
+    if (index == begin || !std::equal(tile.input, tile.input + 3, last.input)) list_origins(tile, scratch);
+    last = tile;
+    switch (problem_.dtype) {
+      case DType::Float32: scatter_tile<float, float>(tile, scratch); break;
+      case DType::Float64: scatter_tile<double, double>(tile, scratch); break;
+      case DType::BFloat16:
+        overlaps_ ? scatter_tile<BFloat16Bits, float>(tile, scratch) : scatter_tile<BFloat16Bits, BFloat16Bits>(tile, scratch);
+        break;
+      case DType::Float16:
+        overlaps_ ? scatter_tile<HalfBits, float>(tile, scratch) : scatter_tile<HalfBits, HalfBits>(tile, scratch);
+        break;
+      default: throw std::logic_error("gradients are floating point");
+    }
+  }
+  scratch.trim();
+}
+
+// Whether all outputs of a plane, and of the planes that follow, make one list.
+bool MaxScatter::takes_planes_together(const Tile& tile) const {
+  bool together = inner_ == 1 && output_plane_ <= listed_outputs && tile.positions == input_plane_;
+  for (const Axis& axis : problem_.axes) together &= axis.never_empty();
+  return together;
+}
+
+// Where windows begin, from the run's first position: of all outputs of the planes that are taken together; else along the width, and segments are the rows of outputs near the tile. A window
+// with nothing in it names its first tap, which is nobody's: it is left out, or its origin is out of reach.
+void MaxScatter::list_origins(const Tile& tile, Scratch& scratch) const {
+  if (locate_ == nullptr) return;
+  const Axis* const axes = problem_.axes;
+  scratch.segments.clear();
+  scratch.origins.clear();
+  if (takes_planes_together(tile)) {
+    for (int64_t p = 0; p < std::max<int64_t>(1, tile.planes.size() / turns); ++p) {
+      for (int64_t od = 0; od < axes[0].output; ++od) {
+        for (int64_t oh = 0; oh < axes[1].output; ++oh) {
+          const int64_t base = (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input + p * input_plane_;
+          for (int64_t ow = 0; ow < axes[2].output; ++ow) {
+            scratch.origins.push_back(static_cast<int32_t>(base + axes[2].origin_of(ow)));
+          }
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t ow = tile.output[2].begin; ow < tile.output[2].end; ++ow) {
+    const bool empty = !axes[2].never_empty() && axes[2].inputs_of(ow).count == 0;
+    scratch.origins.push_back(empty ? nowhere : static_cast<int32_t>(axes[2].origin_of(ow)));
+  }
+  for (int64_t od = tile.output[0].begin; od < tile.output[0].end; ++od) {
+    if (axes[0].inputs_of(od).count == 0) continue;
+    for (int64_t oh = tile.output[1].begin; oh < tile.output[1].end; ++oh) {
+      if (axes[1].inputs_of(oh).count == 0) continue;
+      const int64_t row = (od * axes[1].output + oh) * axes[2].output + tile.output[2].begin;
+      scratch.segments.push_back({row, (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input - tile.first});
+    }
   }
 }
 
 template <class T, class Lane>
-void MaxBackward::scatter_offsets(const Tile& tile, Scratch& scratch) const {
-  switch (gradients_.offset_type) {
-    case OffsetType::UInt8: return scatter<T, Lane, uint8_t>(tile, scratch);
-    case OffsetType::UInt16: return scatter<T, Lane, uint16_t>(tile, scratch);
-    case OffsetType::Int32: return scatter<T, Lane, int32_t>(tile, scratch);
-    case OffsetType::Int64: return scatter<T, Lane, int64_t>(tile, scratch);
+void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
+  const int64_t planes = tile.planes.size(), channels = tile.channels.size();
+  const int64_t input_plane = input_plane_ * inner_;
+  T* const result = static_cast<T*>(gradients_.grad_input) + tile.planes.begin * input_plane + tile.first * inner_ + tile.channels.begin;
+  Lane* target = nullptr;
+  int64_t target_plane = 0, target_inner = 0;
+  if constexpr (std::is_same_v<T, Lane>) {  // elements that are lanes add up in place
+    target = result, target_plane = input_plane, target_inner = inner_;
+  } else {
+    target_inner = channels, target_plane = tile.positions * channels;
+    target = reinterpret_cast<Lane*>(scratch.values[1].reserve(planes * target_plane * static_cast<int64_t>(sizeof(Lane))));
+  }
+  const bool gaps = target_inner != channels;
+  for (int64_t p = 0; p < planes; ++p) {
+    Lane* const plane = target + p * target_plane;
+    if (!gaps) std::fill_n(plane, tile.positions * channels, Lane{});
+    for (int64_t i = 0; gaps && i < tile.positions; ++i) std::fill_n(plane + i * target_inner, channels, Lane{});
+  }
+  if (locate_ != nullptr) {
+    add_located<T>(tile, scratch, target, target_plane, target_inner);
+  } else {
+    switch (gradients_.offset_type) {
+      case OffsetType::UInt8: add_each<T, Lane, uint8_t>(tile, target, target_plane, target_inner); break;
+      case OffsetType::UInt16: add_each<T, Lane, uint16_t>(tile, target, target_plane, target_inner); break;
+      case OffsetType::Int32: add_each<T, Lane, int32_t>(tile, target, target_plane, target_inner); break;
+      case OffsetType::Int64: add_each<T, Lane, int64_t>(tile, target, target_plane, target_inner); break;
+    }
+  }
+  if constexpr (!std::is_same_v<T, Lane>) {
+    const int64_t run = inner_ == channels ? tile.positions * channels : channels;
+    sums_.finish({target, result, {{planes, target_plane, input_plane}, {tile.positions * channels / run, run, inner_}, {}}, run,
+                  nullptr, {0, 0, 0}, 1});
   }
 }
 
-template <class T, class Lane, class Offset>
-void MaxBackward::scatter(const Tile& tile, Scratch& scratch) const {
+template <class T, class Lane>
+void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, int64_t target_plane, int64_t target_inner) const {
   const Axis* const axes = problem_.axes;
-  const int64_t channels = tile.input[4].size();
-  const int64_t depth = tile.input[1].size(), height = tile.input[2].size(), width = tile.input[3].size();
+  const int64_t code_bytes = offset_bytes[static_cast<int>(gradients_.offset_type)];
+  const int64_t output_plane = output_plane_ * inner_;
+  const T* const grads = static_cast<const T*>(gradients_.grad_output);
+  const char* const codes = static_cast<const char*>(gradients_.offsets);
+  const int64_t step_w = axes[2].tap_step(), step_h = axes[1].tap_step() * axes[2].input;
+  const int64_t step_d = axes[0].tap_step() * axes[1].input * axes[2].input;
+  LocateArgs args{};
+  args.scale = static_cast<int32_t>(target_inner);
+  args.per_row = 1 / static_cast<float>(axes[2].max_taps());
+  args.per_depth = 1 / static_cast<float>(axes[1].max_taps());
+  args.step_w = static_cast<int32_t>(step_w);
+  args.step_h = static_cast<int32_t>(step_h - axes[2].max_taps() * step_w);
+  args.step_d = axes[0].max_taps() == 1 ? 0 : static_cast<int32_t>(step_d - axes[1].max_taps() * step_h);
+  const int64_t limit = tile.positions * target_inner;
+  args.limit = static_cast<int32_t>(limit);
+  int32_t* const positions = scratch.positions.data();
+
+  args.channels = tile.channels.size(), args.code_pixel = inner_;
+  const int64_t at_once = inner_ == 1 ? chunk : std::max<int64_t>(1, chunk / args.channels);  // outputs
+  // `count` outputs from each of `turns` starting points, given as (plane of the tile, first output, origin of that row).
+  struct Start {
+    int64_t plane, first, base;
+  };
+  auto add_turns = [&](auto turn_count, const Start (&start)[turns], int64_t count) {
+    constexpr int Turns = decltype(turn_count)::value;
+    Lane* into[turns] = {};
+    const T* grad[turns] = {};
+    for (int64_t o = 0; o < count; o += at_once) {
+      args.count = std::min(at_once, count - o);
+      args.origins = scratch.origins.data() + o;
+      bool inside = true;
+      for (int turn = 0; turn < Turns; ++turn) {
+        const Start& from = start[turn];
+        const int64_t at = (tile.planes.begin + from.plane) * output_plane + (from.first + o) * inner_ + tile.channels.begin;
+        args.codes = codes + at * code_bytes;
+        args.positions = positions + turn * chunk;
+        args.base = static_cast<int32_t>(from.base);
+        inside &= locate_(args);
+        into[turn] = target + from.plane * target_plane;
+        grad[turn] = grads + at;
+      }
+      if (args.channels == inner_) {
+        const int64_t all = args.count * inner_;
+        inside ? add_rows<Turns, false>(into, grad, positions, all, limit) : add_rows<Turns, true>(into, grad, positions, all, limit);
+      } else {  // some of the channels, one turn
+        for (int64_t n = 0; n < args.count; ++n, grad[0] += inner_) {
+          const int32_t* const at = positions + n * args.channels;
+          inside ? add_rows<1, false>(into, grad, at, args.channels, limit) : add_rows<1, true>(into, grad, at, args.channels, limit);
+        }
+      }
+    }
+  };
+  using Four = std::integral_constant<int, turns>;
+  using One = std::integral_constant<int, 1>;
+  if (takes_planes_together(tile)) {
+    const int64_t planes = tile.planes.size(), quarter = planes / turns;
+    args.limit = static_cast<int32_t>(std::max<int64_t>(1, quarter) * limit);
+    if (quarter > 0) {
+      add_turns(Four{}, {{0, 0, 0}, {quarter, 0, 0}, {2 * quarter, 0, 0}, {3 * quarter, 0, 0}}, quarter * output_plane_);
+    }
+    for (int64_t p = quarter * turns; p < planes; ++p) add_turns(One{}, {{p, 0, 0}}, output_plane_);
+    return;
+  }
+  const int64_t segments = static_cast<int64_t>(scratch.segments.size()), total = tile.planes.size() * segments;
+  auto start_of = [&](int64_t n) -> Start {
+    const Segment& segment = scratch.segments[static_cast<size_t>(n % segments)];
+    return {n / segments, segment.first, segment.base};
+  };
+  const int64_t width = tile.output[2].size(), quarter = inner_ == 1 ? total / turns : 0;
+  for (int64_t n = 0; n < quarter; ++n) {
+    add_turns(Four{}, {start_of(n), start_of(n + quarter), start_of(n + 2 * quarter), start_of(n + 3 * quarter)}, width);
+  }
+  for (int64_t n = quarter * turns; n < total; ++n) add_turns(One{}, {start_of(n)}, width);
+}
+
+// One output after the other, for windows too large for add_located.
+template <class T, class Lane, class Offset>
+void MaxScatter::add_each(const Tile& tile, Lane* target, int64_t target_plane, int64_t target_inner) const {
+  const Axis* const axes = problem_.axes;
+  const T* const grads = static_cast<const T*>(gradients_.grad_output);
+  const Offset* const codes = static_cast<const Offset*>(gradients_.offsets);
   const int64_t taps_h = axes[1].max_taps(), taps_w = axes[2].max_taps();
-  int64_t size[dimensions];
-  for (int d = 0; d < dimensions; ++d) size[d] = tile.input[d].size();
-  // Lanes that are storage accumulate in place.
-  constexpr bool in_place = std::is_same_v<T, Lane>;
-  const Strides strides = in_place ? input_strides_ : packed_strides(size);
-  T* const result = static_cast<T*>(gradients_.grad_input) + offset_of(input_strides_, tile.input);
-  Lane* target = nullptr;
-  if constexpr (in_place) {
-    target = result;
-  } else {
-    const int64_t elements = size[0] * size[1] * size[2] * size[3] * size[4];
-    target = reinterpret_cast<Lane*>(scratch.values[1].reserve(elements * static_cast<int64_t>(sizeof(Lane))));
-  }
-  for_nest(size, strides, strides, nullptr, -1,
-           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t, int64_t t, int64_t) {
-             for (int64_t i = 0; i < loops[0].count; ++i) {
-               for (int64_t j = 0; j < loops[1].count; ++j) {
-                 for (int64_t k = 0; k < loops[2].count; ++k) {
-                   std::fill_n(target + t + i * loops[0].target + j * loops[1].target + k * loops[2].target, inner, Lane{});
-                 }
-               }
-             }
-           });
-
-  auto add = [](Lane& element, T gradient) {
-    if constexpr (std::is_same_v<Lane, float> || std::is_same_v<Lane, double>) {
-      element += lane_of(gradient);
-    } else {
-      element = gradient;
-    }
-  };
-  // Distances in elements, of taps from the window's origin and of origins from the tile.
-  const int64_t step_d = strides.of[1], step_h = strides.of[2], step_w = strides.of[3];
-  const int64_t reachable = (depth - 1) * step_d + (height - 1) * step_h + (width - 1) * step_w;
-  const Tap* const table = scratch.taps.empty() ? nullptr : scratch.taps.data();
-  auto tap_at = [&](int64_t tap) -> Tap {
-    if (table != nullptr) return table[tap];
-    return {tap / taps_w / taps_h * axes[0].tap_step(), tap / taps_w % taps_h * axes[1].tap_step(), tap % taps_w * axes[2].tap_step()};
-  };
-  std::vector<int64_t>& origins = scratch.index;
-  origins.clear();
-  const int64_t plane_origin = tile.output[0].begin * output_strides_.of[0] + tile.output[4].begin;
-  const T* const grads = static_cast<const T*>(gradients_.grad_output) + plane_origin;
-  const Offset* const codes = static_cast<const Offset*>(gradients_.offsets) + plane_origin;
-
-  if (whole_planes_ && table != nullptr) {  // one distance for an output, one for a tap, one comparison
-    for (int64_t od = 0; od < output_size_[1]; ++od) {
-      for (int64_t oh = 0; oh < output_size_[2]; ++oh) {
-        for (int64_t ow = 0; ow < output_size_[3]; ++ow) {
-          origins.push_back(axes[0].origin_of(od) * step_d + axes[1].origin_of(oh) * step_h + axes[2].origin_of(ow) * step_w);
-        }
-      }
-    }
-    std::vector<int64_t>& distances = scratch.firsts;
-    distances.clear();
-    for (const Tap& tap : scratch.taps) distances.push_back(tap.depth * step_d + tap.height * step_h + tap.width * step_w);
-    const int64_t* const distance = distances.data();
-    const int64_t* const origin = origins.data();
-    const int64_t outputs = static_cast<int64_t>(origins.size());
-    int64_t p = 0;
-    if (channels == 1 && output_strides_.of[3] == 1) {
-      // Neighbouring outputs often share a maximum: planes take turns, so that no addition waits for the one before it.
-      constexpr int64_t group = 4;
-      for (; p + group <= size[0]; p += group) {
-        Lane* const plane = target + p * strides.of[0];
-        const T* const grad = grads + p * output_strides_.of[0];
-        const Offset* const code = codes + p * output_strides_.of[0];
-        for (int64_t o = 0; o < outputs; ++o) {
-          for (int64_t k = 0; k < group; ++k) {
-            const int64_t at = k * output_strides_.of[0] + o;
-            const int64_t position = origin[o] + distance[code[at]];
-            if (position <= reachable) add(plane[k * strides.of[0] + position], grad[at]);
+  for (int64_t p = tile.planes.begin; p < tile.planes.end; ++p, target += target_plane) {
+    for (int64_t od = tile.output[0].begin; od < tile.output[0].end; ++od) {
+      for (int64_t oh = tile.output[1].begin; oh < tile.output[1].end; ++oh) {
+        for (int64_t ow = tile.output[2].begin; ow < tile.output[2].end; ++ow) {
+          const int64_t output = (p * output_plane_ + (od * axes[1].output + oh) * axes[2].output + ow) * inner_;
+          for (int64_t c = tile.channels.begin; c < tile.channels.end; ++c) {
+            const int64_t tap = static_cast<int64_t>(codes[output + c]);
+            const int64_t d = axes[0].origin_of(od) + tap / taps_w / taps_h * axes[0].tap_step();
+            const int64_t h = axes[1].origin_of(oh) + tap / taps_w % taps_h * axes[1].tap_step();
+            const int64_t w = axes[2].origin_of(ow) + tap % taps_w * axes[2].tap_step();
+            const bool real = d >= 0 && h >= 0 && w >= 0 && d < axes[0].input && h < axes[1].input && w < axes[2].input;
+            const int64_t at = (d * axes[1].input + h) * axes[2].input + w - tile.first;
+            if (real && at >= 0 && at < tile.positions) add(target[at * target_inner + c - tile.channels.begin], grads[output + c]);
           }
         }
       }
     }
-    for (; p < size[0]; ++p) {
-      Lane* const plane = target + p * strides.of[0];
-      const T* grad = grads + p * output_strides_.of[0];
-      const Offset* code = codes + p * output_strides_.of[0];
-      // Beyond the plane lies an offset that no window has.
-      if (channels == 1 && output_strides_.of[3] == 1) {
-        for (int64_t o = 0; o < outputs; ++o) {
-          const int64_t position = origin[o] + distance[code[o]];
-          if (position <= reachable) add(plane[position], grad[o]);
-        }
-        continue;
-      }
-      for (int64_t o = 0; o < outputs; ++o, grad += output_strides_.of[3], code += output_strides_.of[3]) {
-        Lane* const window = plane + origin[o];
-        const int64_t most = reachable - origin[o];
-        for (int64_t c = 0; c < channels; ++c) {
-          const int64_t position = distance[code[c]];
-          if (position <= most) add(window[position + c], grad[c]);
-        }
-      }
-    }
-  } else {
-    for (int64_t ow = tile.output[3].begin; ow < tile.output[3].end; ++ow) {
-      origins.push_back(axes[2].origin_of(ow) - tile.input[3].begin);
-    }
-    for (int64_t p = 0; p < size[0]; ++p) {
-      Lane* const plane = target + p * strides.of[0];
-      for (int64_t od = tile.output[1].begin; od < tile.output[1].end; ++od) {
-        const int64_t origin_d = axes[0].origin_of(od) - tile.input[1].begin;
-        for (int64_t oh = tile.output[2].begin; oh < tile.output[2].end; ++oh) {
-          const int64_t origin_h = axes[1].origin_of(oh) - tile.input[2].begin;
-          int64_t at = p * output_strides_.of[0] + od * output_strides_.of[1] + oh * output_strides_.of[2]
-                       + tile.output[3].begin * output_strides_.of[3];
-          for (const int64_t origin_w : origins) {
-            for (int64_t c = 0; c < channels; ++c) {
-              const Tap tap = tap_at(static_cast<int64_t>(codes[at + c]));
-              const int64_t d = origin_d + tap.depth, h = origin_h + tap.height, w = origin_w + tap.width;
-              // Outside the tile: another tile's element, or (a window with nothing in it) nobody's.
-              const bool inside = static_cast<uint64_t>(d) < static_cast<uint64_t>(depth)
-                                  && static_cast<uint64_t>(h) < static_cast<uint64_t>(height)
-                                  && static_cast<uint64_t>(w) < static_cast<uint64_t>(width);
-              if (inside) add(plane[d * step_d + h * step_h + w * step_w + c], grads[at + c]);
-            }
-            at += output_strides_.of[3];
-          }
-        }
-      }
-    }
-  }
-  if constexpr (!in_place) {
-    for_nest(size, strides, input_strides_, nullptr, -1,
-             [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-               sums_.finish({target + s, result + t, {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1});
-             });
   }
 }
 

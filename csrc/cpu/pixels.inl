@@ -2,9 +2,9 @@
 // results T. Included inside a target region, after reduce.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
-template <class R, bool Keyed, bool Coded, class S, class Lane, class T>
+template <class R, bool Keyed, bool Coded, class S, class Lane, class T, bool Storage>
 struct Pixels {
-  using Kernel = Reduce<R, Keyed, Coded, S, Lane>;
+  using Kernel = Reduce<R, Keyed, Coded, S, Lane, Storage>;
   using Code = CodeOf<Lane>;
   using Scale = typename Kernel::Scale;
   static constexpr int N = full_lanes<Lane>;

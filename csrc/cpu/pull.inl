@@ -19,51 +19,77 @@ struct Pull {
     const auto code = load_lanes<false, Stored, Code, W>(codes);
     return select(code == broadcast<Code, W>(wanted), load_lanes<false, T, Lane, W>(grads), Vec<Lane, W>{});
   }
+  TP_INLINE static Source source_of(const PullRow& row, const char* grads, const char* codes) {
+    return {reinterpret_cast<const T*>(grads + row.grad), reinterpret_cast<const Stored*>(codes + row.code),
+            static_cast<Code>(row.base)};
+  }
 
-  // Rows and Taps: how many, where known when compiling (else 0), so that pointers and codes stay in registers.
+  // body(reads, count, grads, codes, target) for every row of every plane.
+  template <class Body>
+  TP_INLINE static void for_rows(const PullRows& rows, Body body) {
+    const char* grads = static_cast<const char*>(rows.grads);
+    const char* codes = static_cast<const char*>(rows.codes);
+    for (int64_t plane = 0; plane < rows.planes; ++plane, grads += rows.grad_plane, codes += rows.code_plane) {
+      const int64_t* first = rows.first;
+      for (int64_t d = 0; d < rows.depth; ++d) {
+        T* target = static_cast<T*>(rows.target) + plane * rows.target_plane + d * rows.target_depth;
+        for (int64_t h = 0; h < rows.height; ++h, ++first, target += rows.target_row) {
+          body(rows.reads + first[0], first[1] - first[0], grads, codes, target);
+        }
+      }
+    }
+  }
+
+  // The sources of one row. Rows and Taps: how many, where known when compiling (else 0), so that pointers and codes stay in
+  // registers.
   template <int Rows, int Taps>
   struct Local {
     Source rows[Rows == 0 ? 1 : Rows];
-    const PullLanesArgs& args;
+    const PullRow* reads;
+    int64_t count, taps;
+    const char* grads;
+    const char* codes;
 
-    explicit Local(const PullLanesArgs& a) : args(a) {
-      for (int r = 0; r < Rows; ++r) rows[r] = source_of(a.rows[r]);
-    }
-    TP_INLINE static Source source_of(const PullRow& row) {
-      return {static_cast<const T*>(row.grad), static_cast<const Stored*>(row.code), static_cast<Code>(row.base)};
+    TP_INLINE Local(const PullRow* r, int64_t n, int64_t t, const char* g, const char* c)
+        : reads(r), count(n), taps(t), grads(g), codes(c) {
+      for (int i = 0; i < Rows; ++i) rows[i] = source_of(r[i], g, c);
     }
     // Sum over rows and taps phase, phase + stride, ... for W elements from q.
     template <int W>
     TP_INLINE Vec<Lane, W> gathered(int64_t q, int64_t phase, int64_t stride) const {
       Vec<Lane, W> total{};
-      auto add_row = [&](const Source& row) {
-        const int64_t taps = Taps == 0 ? args.taps : Taps;
-        for (int64_t t = phase, m = 0; t < taps; t += stride, ++m) {
+      auto add_row = [&](const Source& row) __attribute__((always_inline)) {
+        const int64_t most = Taps == 0 ? taps : Taps;
+        for (int64_t t = phase, m = 0; t < most; t += stride, ++m) {
           total = total + taken<W>(row.grads + q - m, row.codes + q - m, static_cast<Code>(row.wanted + t));
         }
       };
       if constexpr (Rows == 0) {
-        for (int64_t r = 0; r < args.row_count; ++r) add_row(source_of(args.rows[r]));
+        for (int64_t r = 0; r < count; ++r) add_row(source_of(reads[r], grads, codes));
       } else {
         for (int r = 0; r < Rows; ++r) add_row(rows[r]);
       }
       return total;
     }
+    template <int W>
+    TP_INLINE void fetch(int64_t q) const {
+      if constexpr (W > 1) {
+        for (int r = 0; r < Rows; ++r) prefetch_beyond(rows[r].grads + q), prefetch_beyond(rows[r].codes + q);
+      }
+    }
   };
 
   template <int Rows, int Taps>
-  TP_INLINE static void stride_one(const PullLanesArgs& a) {
-    const Local<Rows, Taps> local(a);
-    T* const target = static_cast<T*>(a.target);
+  TP_INLINE static void stride_one(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
     const int64_t skip = a.skip;
-    for_lanes<Lane>(a.length, [&](auto width, int64_t i) {
+    for_lanes<Lane>(a.length, [&](auto width, int64_t i) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;
+      local.template fetch<W>(i);
       store_lanes<false, T, Lane, W>(target + i, local.template gathered<W>(i + skip, 0, 1));
     });
   }
-  TP_INLINE static void copy_row(const PullLanesArgs& a) {
+  TP_INLINE static void copy_row(const PullLanesArgs& a, T* target) {
     const Lane* const source = static_cast<const Lane*>(a.scratch) + a.skip;
-    T* const target = static_cast<T*>(a.target);
     for_lanes<Lane>(a.length, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
       store_lanes<false, T, Lane, W>(target + i, load_as<Vec<Lane, W>>(source + i));
@@ -71,31 +97,30 @@ struct Pull {
   }
   // Element i = 2 q + r - skip: pairs of elements are phases (0, 1) of one q, or (1, 0) of two neighbours.
   template <int Rows, int Taps>
-  TP_INLINE static void stride_two(const PullLanesArgs& a) {
-    const Local<Rows, Taps> local(a);
+  TP_INLINE static void stride_two(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
     if constexpr (std::is_same_v<T, Lane>) {
-      T* const target = static_cast<T*>(a.target);
-      const int64_t skip = a.skip;
-      for_lanes<Lane>(a.length / 2, [&](auto width, int64_t j) {
-        constexpr int W = decltype(width)::value;
-        if (skip == 0) {
-          store_pairs<Lane, W>(target + 2 * j, local.template gathered<W>(j, 0, 2), local.template gathered<W>(j, 1, 2));
-        } else {
-          store_pairs<Lane, W>(target + 2 * j, local.template gathered<W>(j, 1, 2), local.template gathered<W>(j + 1, 0, 2));
-        }
-      });
-      if (a.length % 2 != 0) target[a.length - 1] = local.template gathered<1>(a.length / 2, skip, 2);
+      auto pairs = [&](auto skipped) __attribute__((always_inline)) {
+        constexpr int skip = decltype(skipped)::value;
+        for_lanes<Lane>(a.length / 2, [&](auto width, int64_t j) __attribute__((always_inline)) {
+          constexpr int W = decltype(width)::value;
+          local.template fetch<W>(j);
+          const auto one = local.template gathered<W>(j, skip, 2);
+          store_pairs<Lane, W>(target + 2 * j, one, local.template gathered<W>(j + skip, 1 - skip, 2));
+        });
+      };
+      a.skip == 0 ? pairs(std::integral_constant<int, 0>{}) : pairs(std::integral_constant<int, 1>{});
+      if (a.length % 2 != 0) target[a.length - 1] = local.template gathered<1>(a.length / 2, a.skip, 2);
     } else {
       Lane* const row = static_cast<Lane*>(a.scratch);
-      for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
+      for_lanes<Lane>(a.count, [&](auto width, int64_t q) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
+        local.template fetch<W>(q);
         store_pairs<Lane, W>(row + 2 * q, local.template gathered<W>(q, 0, 2), local.template gathered<W>(q, 1, 2));
       });
-      copy_row(a);
+      copy_row(a, target);
     }
   }
-  static void any_stride(const PullLanesArgs& a) {
-    const Local<0, 0> local(a);
+  TP_INLINE static void any_stride(const PullLanesArgs& a, const Local<0, 0>& local, T* target) {
     Lane* const scratch = static_cast<Lane*>(a.scratch);
     for (int64_t phase = 0; phase < a.stride; ++phase) {
       for_lanes<Lane>(a.count, [&](auto width, int64_t q) {
@@ -105,22 +130,38 @@ struct Pull {
         for (int i = 0; i < W; ++i) scratch[(q + i) * a.stride + phase] = lanes[i];
       });
     }
-    copy_row(a);
+    copy_row(a, target);
+  }
+  // Rows of the commonest windows, by the number of rows that feed them; Taps 0: any.
+  template <int Stride, int Taps>
+  static void rows_of(const PullLanesArgs& a) {
+    for_rows(a.rows, [&](const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
+      auto with = [&](auto rows, auto taps) __attribute__((always_inline)) {
+        constexpr int Rows = decltype(rows)::value, Known = decltype(taps)::value;
+        const Local<Rows, Known> local(reads, count, a.taps, grads, codes);
+        if constexpr (Stride == 1) {
+          stride_one(a, local, target);
+        } else {
+          stride_two(a, local, target);
+        }
+      };
+      constexpr std::integral_constant<int, 0> any;
+      constexpr std::integral_constant<int, Taps> known;
+      if constexpr (Taps != 0) {
+        if (count == 1) return with(std::integral_constant<int, 1>{}, known);
+        if constexpr (Taps == 3) {
+          if (count == 2) return with(std::integral_constant<int, 2>{}, known);
+        }
+      }
+      with(any, any);
+    });
   }
   static void lanes(const PullLanesArgs& a) {
-    if (a.stride == 1 && a.taps == 3) {
-      switch (a.row_count) {
-        case 1: return stride_one<1, 3>(a);
-        case 2: return stride_one<2, 3>(a);
-        case 3: return stride_one<3, 3>(a);
-      }
-    }
-    if (a.stride == 1) return stride_one<0, 0>(a);
-    if (a.stride == 2 && a.taps == 2 && a.row_count == 1) return stride_two<1, 2>(a);
-    if (a.stride == 2 && a.taps == 3 && a.row_count == 1) return stride_two<1, 3>(a);
-    if (a.stride == 2 && a.taps == 3 && a.row_count == 2) return stride_two<2, 3>(a);
-    if (a.stride == 2) return stride_two<0, 0>(a);
-    return any_stride(a);
+    if (a.stride == 1) return a.taps == 3 ? rows_of<1, 3>(a) : rows_of<1, 0>(a);
+    if (a.stride == 2) return a.taps == 2 ? rows_of<2, 2>(a) : a.taps == 3 ? rows_of<2, 3>(a) : rows_of<2, 0>(a);
+    for_rows(a.rows, [&](const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
+      any_stride(a, Local<0, 0>(reads, count, a.taps, grads, codes), target);
+    });
   }
 
   // Channels of one position from `Count` sources, or from all `count` of them.
@@ -128,50 +169,111 @@ struct Pull {
   TP_INLINE static void pixel(const Source* sources, int64_t count, int64_t channels, T* target) {
     Source local[Count == 0 ? 1 : Count];
     for (int e = 0; e < Count; ++e) local[e] = sources[e];
-    for_lanes<Lane>(channels, [&](auto width, int64_t c) {
+    for_lanes<Lane>(channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;
       Vec<Lane, W> total{};
+      auto take = [&](const Source& source) __attribute__((always_inline)) {
+        if constexpr (W > 1) prefetch_beyond(source.grads + c), prefetch_beyond(source.codes + c);
+        total = total + taken<W>(source.grads + c, source.codes + c, source.wanted);
+      };
       if constexpr (Count == 0) {
-        for (int64_t e = 0; e < count; ++e) {
-          total = total + taken<W>(sources[e].grads + c, sources[e].codes + c, sources[e].wanted);
-        }
+        for (int64_t e = 0; e < count; ++e) take(sources[e]);
       } else {
-        for (int e = 0; e < Count; ++e) total = total + taken<W>(local[e].grads + c, local[e].codes + c, local[e].wanted);
+        for (int e = 0; e < Count; ++e) take(local[e]);
       }
       store_lanes<false, T, Lane, W>(target + c, total);
     });
   }
   static void pixels(const PullPixelsArgs& a) {
-    T* target = static_cast<T*>(a.target);
-    constexpr int most = 64;
-    Source sources[most];  // the driver pulls from no more
-    for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
-      if (a.row_count == 1 && a.index[i + 1] - a.index[i] == 1) {  // windows apart from each other
-        const PullEntry& entry = a.entries[a.index[i]];
-        const T* const grads = static_cast<const T*>(a.rows->grad) + entry.output * a.grad_pixel;
-        const Stored* const codes = static_cast<const Stored*>(a.rows->code) + entry.output * a.code_pixel;
-        const Code wanted = static_cast<Code>(a.rows->base + entry.tap);
-        for_lanes<Lane>(a.channels, [&](auto width, int64_t c) {
-          constexpr int W = decltype(width)::value;
-          store_lanes<false, T, Lane, W>(target + c, taken<W>(grads + c, codes + c, wanted));
-        });
-        continue;
-      }
-      int64_t count = 0;
-      for (int64_t r = 0; r < a.row_count; ++r) {
-        const PullRow& row = a.rows[r];
-        for (int64_t e = a.index[i]; e < a.index[i + 1] && count < most; ++e) {
-          const PullEntry& entry = a.entries[e];
-          sources[count++] = {static_cast<const T*>(row.grad) + entry.output * a.grad_pixel,
-                              static_cast<const Stored*>(row.code) + entry.output * a.code_pixel,
-                              static_cast<Code>(row.base + entry.tap)};
+    constexpr int most = 64;  // the driver pulls from no more
+    for_rows(a.rows, [&](const PullRow* reads, int64_t rows, const char* grads, const char* codes, T* target) {
+      for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
+        if (rows == 1 && a.index[i + 1] - a.index[i] == 1) {  // windows apart from each other
+          const PullEntry& entry = a.entries[a.index[i]];
+          const Source row = source_of(*reads, grads, codes);
+          const Source source{row.grads + entry.output * a.grad_pixel, row.codes + entry.output * a.code_pixel,
+                              static_cast<Code>(row.wanted + entry.tap)};
+          pixel<1>(&source, 1, a.channels, target);
+          continue;
+        }
+        Source sources[most];
+        int64_t count = 0;
+        for (int64_t r = 0; r < rows; ++r) {
+          const Source row = source_of(reads[r], grads, codes);
+          for (int64_t e = a.index[i]; e < a.index[i + 1] && count < most; ++e) {
+            const PullEntry& entry = a.entries[e];
+            sources[count++] = {row.grads + entry.output * a.grad_pixel, row.codes + entry.output * a.code_pixel,
+                                static_cast<Code>(row.wanted + entry.tap)};
+          }
+        }
+        switch (count) {
+          case 1: pixel<1>(sources, count, a.channels, target); break;
+          case 2: pixel<2>(sources, count, a.channels, target); break;
+          case 4: pixel<4>(sources, count, a.channels, target); break;
+          default: pixel<0>(sources, count, a.channels, target); break;
         }
       }
-      switch (count) {
-        case 2: pixel<2>(sources, count, a.channels, target); break;
-        case 4: pixel<4>(sources, count, a.channels, target); break;
-        default: pixel<0>(sources, count, a.channels, target); break;
+    });
+  }
+};
+
+// Without rows: see MaxFlat. Saved codes are read as they are.
+template <class T, class Lane, class Stored>
+struct FlatPull {
+  using One = Pull<T, Lane, Stored>;
+  using Code = CodeOf<Lane>;
+  static constexpr int N = full_lanes<Lane>;
+
+  // W * U elements from p; those `lead` ahead are looked at for the first time. Taps: how many, where known when compiling (else 0).
+  template <int W, int U, int Taps>
+  TP_INLINE static void block(const FlatArgs& a, int64_t p, int64_t lead) {
+    const T* const grads = static_cast<const T*>(a.grads) + p;
+    const Stored* const codes = static_cast<const Stored*>(a.codes) + p;
+    Vec<Lane, W> total[U] = {};
+    for (int u = 0; u < U; ++u) prefetch_beyond(grads + u * W + lead), prefetch_beyond(codes + u * W + lead);
+    const int64_t count = Taps == 0 ? a.tap_count : Taps;
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t back = a.taps[t].distance;
+      const Code wanted = static_cast<Code>(a.taps[t].code);
+      for (int u = 0; u < U; ++u) {
+        total[u] = total[u] + One::template taken<W>(grads - back + u * W, codes - back + u * W, wanted);
       }
     }
+    T* const target = static_cast<T*>(a.target) + p;
+    for (int u = 0; u < U; ++u) store_lanes<false, T, Lane, W>(target + u * W, total[u]);
+  }
+  // An element near an end of the tensor.
+  static void lone(const FlatArgs& a, int64_t p) {
+    Lane total{};
+    for (int64_t t = 0; t < a.tap_count; ++t) {
+      const int64_t from = p - a.taps[t].distance;
+      if (from < 0 || from >= a.total) continue;
+      total += One::template taken<1>(static_cast<const T*>(a.grads) + from, static_cast<const Stored*>(a.codes) + from,
+                                      static_cast<Code>(a.taps[t].code));
+    }
+    store_lanes<false, T, Lane, 1>(static_cast<T*>(a.target) + p, total);
+  }
+  template <int Taps>
+  static void inside(const FlatArgs& a, int64_t begin, int64_t end, int64_t lead) {
+    constexpr int U = N == 1 ? 1 : 4;
+    int64_t p = begin;
+    for (; p + N * U <= end; p += N * U) block<N, U, Taps>(a, p, lead);
+    for (; p + N <= end; p += N) block<N, 1, Taps>(a, p, lead);
+    if (p < end && p - begin >= N) {
+      block<N, 1, Taps>(a, end - N, lead);
+    } else {
+      for (; p < end; ++p) block<1, 1, Taps>(a, p, lead);
+    }
+  }
+  static void run(const FlatArgs& a) {
+    int64_t least = 0, most = 0;
+    for (int64_t t = 0; t < a.tap_count; ++t) {
+      least = std::min(least, a.taps[t].distance);
+      most = std::max(most, a.taps[t].distance);
+    }
+    const int64_t begin = std::clamp(most, a.begin, a.end), end = std::clamp(a.total + least, begin, a.end);
+    for (int64_t p = a.begin; p < begin; ++p) lone(a, p);
+    a.tap_count == 9 ? inside<9>(a, begin, end, -least) : inside<0>(a, begin, end, -least);
+    for (int64_t p = end; p < a.end; ++p) lone(a, p);
   }
 };

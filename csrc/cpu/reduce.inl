@@ -1,15 +1,16 @@
 // The reducing kernels for one instruction set: windows along any axis of a block, and combs along its innermost axis.
 // R: reducer of core/reducer.h. Keyed: lanes are keys of 16-bit floats. Coded: beside each value runs the number of the
-// tap it came from. S: source element, storage on the first pass and lanes afterwards. Included inside a target region.
+// tap it came from. S: source element; Storage: read from a tensor, not from lanes. Included inside a target region.
 // SPDX-License-Identifier: BSD-3-Clause
 
-template <class R, bool Keyed, bool Coded, class S, class Lane>
+template <class R, bool Keyed, bool Coded, class S, class Lane, bool Storage>
 struct Reduce {
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
 
   template <int W>
   TP_INLINE static Vec<Lane, W> load(const S* p) {
+    if constexpr (Storage && W > 1) prefetch_beyond(p);
     return load_lanes<Keyed, S, Lane, W>(p);
   }
 

@@ -46,8 +46,28 @@ class Buffer {
   int64_t capacity_ = 0;
 };
 
-struct Tap {
-  int64_t depth, height, width;
+// The outputs that read each position of a range of an axis, and by which tap: entries [index[i], index[i + 1]) are those of
+// position first + i.
+struct AxisReads {
+  int64_t first = 0;
+  std::vector<PullEntry> entries;
+  std::vector<int64_t> index;
+
+  void list(const Axis& axis, const Range& inputs) {
+    first = inputs.begin;
+    entries.clear();
+    index.assign(1, 0);
+    for (int64_t i = inputs.begin; i < inputs.end; ++i) {
+      const Span span = axis.outputs_of(i);
+      for (int64_t n = 0, o = span.first; n < span.count; ++n, o += span.step) entries.push_back({o, axis.tap_of(o, i)});
+      index.push_back(static_cast<int64_t>(entries.size()));
+    }
+  }
+};
+
+// A row of outputs of a plane: the first one, and what its windows' origins add to those along the width.
+struct Segment {
+  int64_t first, base;
 };
 
 struct Scratch {
@@ -56,9 +76,9 @@ struct Scratch {
   std::vector<int64_t> counts[3];
   std::vector<PullRow> reads;
   std::vector<int64_t> firsts;
-  std::vector<PullEntry> entries;
-  std::vector<int64_t> index;
-  std::vector<Tap> taps;
+  AxisReads axis_reads[3];
+  std::vector<Segment> segments;
+  std::vector<int32_t> origins, positions;
 
   // A large call must not leave its buffers behind in every thread of the pool.
   void trim() {

@@ -8,11 +8,11 @@ ReduceKernels reduce_kernels() {
   constexpr bool direct = same && !Keyed;
   k.lane_bytes = sizeof(Lane);
   k.lanes_are_storage = direct;
-  k.first = &Reduce<R, Keyed, Coded, T, Lane>::windows;
-  k.next = &Reduce<R, Keyed, Coded, Lane, Lane>::windows;
-  k.first_pixels = &Pixels<R, Keyed, Coded, T, Lane, T>::plane;
-  k.next_pixels = &Pixels<R, Keyed, Coded, Lane, Lane, T>::plane;
-  k.comb = &Reduce<R, Keyed, Coded, Lane, Lane>::comb;
+  k.first = &Reduce<R, Keyed, Coded, T, Lane, true>::windows;
+  k.next = &Reduce<R, Keyed, Coded, Lane, Lane, false>::windows;
+  k.first_pixels = &Pixels<R, Keyed, Coded, T, Lane, T, true>::plane;
+  k.next_pixels = &Pixels<R, Keyed, Coded, Lane, Lane, T, false>::plane;
+  k.comb = &Reduce<R, Keyed, Coded, Lane, Lane, false>::comb;
   if constexpr (!R::is_max) k.spread = &Spread<Lane>::rows;
   k.fill = &fill_identity<R, Lane>;
   k.load = &load_kernel<Keyed, T, Lane>;
@@ -24,7 +24,13 @@ template <class T, class Lane>
 PullKernels pull_kernels() {
   using Bytes = Pull<T, Lane, uint8_t>;
   using Codes = Pull<T, Lane, CodeOf<Lane>>;
-  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}};
+  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}, {}};
+}
+
+template <class T, class Lane>
+void add_flat(PullKernels& kernels) {
+  kernels.flat[static_cast<int>(OffsetType::UInt8)] = &FlatPull<T, Lane, uint8_t>::run;
+  kernels.flat[static_cast<int>(OffsetType::Int32)] = &FlatPull<T, Lane, int32_t>::run;
 }
 
 template <class Code>
@@ -70,9 +76,16 @@ inline KernelTable make_table(const char* name) {
   table.pull[static_cast<int>(DType::Float64)] = pull_kernels<double, double>();
   table.pull[static_cast<int>(DType::BFloat16)] = pull_kernels<BFloat16Bits, float>();
   table.pull[static_cast<int>(DType::Float16)] = pull_kernels<HalfBits, float>();
+  add_flat<float, float>(table.pull[static_cast<int>(DType::Float32)]);
+  add_flat<double, double>(table.pull[static_cast<int>(DType::Float64)]);
+  add_flat<BFloat16Bits, float>(table.pull[static_cast<int>(DType::BFloat16)]);
+  add_flat<HalfBits, float>(table.pull[static_cast<int>(DType::Float16)]);
   std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
   table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
   table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();
+  table.locate[static_cast<int>(OffsetType::UInt8)] = &Locate<uint8_t>::run;
+  table.locate[static_cast<int>(OffsetType::UInt16)] = &Locate<uint16_t>::run;
+  table.locate[static_cast<int>(OffsetType::Int32)] = &Locate<int32_t>::run;
   table.codes2 = code_kernels<int16_t>();
   table.codes4 = code_kernels<int32_t>();
   table.codes8 = code_kernels<int64_t>();

@@ -21,6 +21,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/reduce.inl"
 #include "cpu/pixels.inl"
 #include "cpu/convert.inl"
+#include "cpu/locate.inl"
 #include "cpu/pull.inl"
 #include "cpu/table.inl"
 

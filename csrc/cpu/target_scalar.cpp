@@ -10,6 +10,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/reduce.inl"
 #include "cpu/pixels.inl"
 #include "cpu/convert.inl"
+#include "cpu/locate.inl"
 #include "cpu/pull.inl"
 #include "cpu/table.inl"
 

@@ -1,0 +1,246 @@
+// The pulling way of max_backward.h. A tile is a box of grad_input: whole planes where they are small, else rows of one plane, of
+// some channels in channels-last. Gradients and codes are read in place, unless their rows need margins or another type.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/max_backward.h"
+
+namespace torch_pooling::cpu {
+namespace {
+
+constexpr int64_t tile_elements = 8192;
+constexpr int64_t listed_positions = 1 << 14;
+
+}  // namespace
+
+MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, const CodeKernels& codes, int64_t element_bytes,
+                 const MaxGradients& gradients)
+    : problem_(problem), pixels_(way == MaxWay::PullPixels), pull_(pull), codes_(codes), element_bytes_(element_bytes),
+      gradients_(gradients) {
+  const bool first = problem.layout == Layout::ChannelsFirst;
+  input_size_[0] = output_size_[0] = first ? problem.batch * problem.channels : problem.batch;
+  input_size_[4] = output_size_[4] = first ? 1 : problem.channels;
+  open_rows_ = !pixels_;
+  for (int axis = 0; axis < 3; ++axis) {
+    const Axis& one = problem.axes[axis];
+    input_size_[axis + 1] = one.input;
+    output_size_[axis + 1] = one.output;
+    if ((axis < 2 || pixels_) && one.input <= listed_positions) reads_[axis].list(one, {0, one.input});
+    open_rows_ = open_rows_ && one.never_empty();
+  }
+  open_rows_ = open_rows_ && problem.axes[2].input <= problem.axes[2].output * problem.axes[2].comb().advance;
+  input_strides_ = packed_strides(input_size_);
+  output_strides_ = packed_strides(output_size_);
+  work_ = problem.input_elements() + problem.output_elements();
+  byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
+  choose_tiles();
+}
+
+void MaxPull::choose_tiles() {
+  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, tile_elements);
+  int64_t* const tile = tile_size_;
+  for (int d = 0; d < dimensions; ++d) tile[d] = 1;
+  tile[4] = std::clamp<int64_t>(input_size_[4], 1, 512);
+  auto per_input = [&](int d) {  // lanes of outputs kept for one input, at least that input's own
+    return std::max<int64_t>(1, output_size_[d] / std::max<int64_t>(1, input_size_[d]));
+  };
+  tile[3] = std::clamp<int64_t>(2 * tile_elements / (tile[4] * per_input(3)), 1, std::max<int64_t>(1, input_size_[3]));
+  if (tile[3] * 4 > input_size_[3] * 3) tile[3] = std::max<int64_t>(1, input_size_[3]);
+  int64_t elements = tile[3] * tile[4] * per_input(3);
+  for (int d = 2; d >= 1; --d) {
+    tile[d] = std::clamp<int64_t>(budget / (elements * per_input(d)), 1, std::max<int64_t>(1, input_size_[d]));
+    if (tile[d] < input_size_[d]) break;
+    elements *= tile[d] * per_input(d);
+  }
+  if (tile[1] >= input_size_[1] && tile[2] >= input_size_[2] && tile[3] >= input_size_[3] && tile[4] >= input_size_[4]) {
+    tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, input_size_[0]));
+  }
+  for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(input_size_[d], tile[d]);
+}
+
+int64_t MaxPull::tiles() const {
+  int64_t count = 1;
+  for (int d = 0; d < dimensions; ++d) count *= tile_count_[d];
+  return count;
+}
+
+void MaxPull::run(int64_t begin, int64_t end) const {
+  Scratch& scratch = thread_scratch();
+  Tile tile, last;
+  for (int64_t index = begin; index < end; ++index) {
+    int64_t rest = index;
+    for (int d = dimensions - 1; d >= 0; --d) {
+      const int64_t at = rest % tile_count_[d];
+      rest /= tile_count_[d];
+      tile.input[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], input_size_[d])};
+    }
+    tile.output[0] = tile.input[0], tile.output[4] = tile.input[4];
+    const bool moved = index == begin || !std::equal(tile.input + 1, tile.input + 4, last.input + 1);
+    if (moved) locate_outputs(tile);
+    stage_codes(tile, scratch);
+    stage_grads(tile, scratch);
+    if (moved || tile.grad_row != last.grad_row || tile.grad_depth != last.grad_depth || tile.code_row != last.code_row
+        || tile.code_depth != last.code_depth) {
+      list_rows(tile, scratch, moved);
+    }
+    pull_tile(tile, scratch, moved);
+    last = tile;
+  }
+  scratch.trim();
+}
+
+void MaxPull::locate_outputs(Tile& tile) const {
+  for (int axis = 0; axis < 3; ++axis) tile.output[axis + 1] = problem_.axes[axis].outputs_near(tile.input[axis + 1]);
+  tile.margin = tile.reach = 0;
+  tile.length = tile.output[3].size();
+  if (pixels_) return;
+  const Comb comb = problem_.axes[2].comb();
+  const int64_t shift = -comb.first;
+  tile.reach = ceil_div<int64_t>(comb.taps, comb.advance) - 1;
+  tile.first_q = (tile.input[3].begin + shift) / comb.advance;
+  tile.count_q = (tile.input[3].end - 1 + shift) / comb.advance + 1 - tile.first_q;
+  tile.skip = tile.input[3].begin + shift - tile.first_q * comb.advance;
+  tile.output[3].begin = std::clamp<int64_t>(tile.first_q - tile.reach, 0, output_size_[3]);
+  tile.output[3].end = std::clamp<int64_t>(tile.first_q + tile.count_q, tile.output[3].begin, output_size_[3]);
+  tile.margin = tile.output[3].begin - (tile.first_q - tile.reach);
+  tile.length = tile.count_q + tile.reach;
+}
+
+const AxisReads& MaxPull::reads_of(int axis, const Tile& tile, Scratch& scratch, bool moved) const {
+  if (!reads_[axis].index.empty()) return reads_[axis];
+  if (moved) scratch.axis_reads[axis].list(problem_.axes[axis], tile.input[axis + 1]);
+  return scratch.axis_reads[axis];
+}
+
+// Whether the margins of the tile's rows reach beyond the tensor.
+bool MaxPull::reaches_outside(const Tile& tile) const {
+  const int64_t offset = offset_of(output_strides_, tile.output);
+  int64_t last = offset, total = 1;
+  for (int d = 0; d < dimensions; ++d) {
+    last += std::max<int64_t>(tile.output[d].size() - 1, 0) * output_strides_.of[d];
+    total *= output_size_[d];
+  }
+  const int64_t right = tile.length - tile.margin - tile.output[3].size();
+  return offset < tile.margin * output_strides_.of[3] || last + right * output_strides_.of[3] >= total;
+}
+
+// Codes in rows [planes, depth, height, margin + width + margin, channels]; in place where they need neither margins nor
+// another type.
+void MaxPull::stage_codes(Tile& tile, Scratch& scratch) const {
+  const int type = static_cast<int>(gradients_.offset_type);
+  const int64_t offset = offset_of(output_strides_, tile.output);
+  const char* const source = static_cast<const char*>(gradients_.offsets) + offset * offset_bytes[type];
+  const bool margins = tile.length != tile.output[3].size() && (!open_rows_ || !byte_codes_ || reaches_outside(tile));
+  const int64_t bytes = byte_codes_ ? 1 : pull_.lane_bytes;
+  if (byte_codes_ && !margins) {
+    tile.code = source - tile.margin * output_strides_.of[3];
+    tile.code_pixel = output_strides_.of[3];
+    tile.code_row = output_strides_.of[2];
+    tile.code_depth = output_strides_.of[1];
+    tile.code_plane = output_strides_.of[0];
+  } else {
+    int64_t size[dimensions], padded[dimensions], total = 1;
+    for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
+    padded[3] = tile.length;
+    for (int64_t n : padded) total *= n;
+    const Strides target = packed_strides(padded);
+    char* const staged = scratch.codes[0].reserve(total * bytes);
+    if (margins) std::memset(staged, 0xff, static_cast<size_t>(total * bytes));  // no tap has this code
+    char* const first = staged + tile.margin * target.of[3] * bytes;
+    for_nest(size, output_strides_, target, nullptr, -1,
+             [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+               ConvertArgs args{source + s * offset_bytes[type], first + t * bytes, {loops[0], loops[1], loops[2]}, inner,
+                                nullptr, {0, 0, 0}, 1};
+               byte_codes_ ? codes_.copy_bytes(args) : codes_.load[type](args);
+             });
+    tile.code = staged;
+    tile.code_pixel = target.of[3];
+    tile.code_row = target.of[2] * bytes;
+    tile.code_depth = target.of[1] * bytes;
+    tile.code_plane = target.of[0] * bytes;
+  }
+  tile.code += tile.reach * bytes;
+}
+
+// Gradients in place, unless the margins of their rows reach beyond the tensor: what lies there is read, and ignored.
+void MaxPull::stage_grads(Tile& tile, Scratch& scratch) const {
+  const int64_t offset = offset_of(output_strides_, tile.output);
+  const char* const source = static_cast<const char*>(gradients_.grad_output) + offset * element_bytes_;
+  if (!reaches_outside(tile)) {
+    tile.grad = source + (tile.reach - tile.margin) * output_strides_.of[3] * element_bytes_;
+    tile.grad_pixel = output_strides_.of[3];
+    tile.grad_row = output_strides_.of[2] * element_bytes_;
+    tile.grad_depth = output_strides_.of[1] * element_bytes_;
+    tile.grad_plane = output_strides_.of[0] * element_bytes_;
+    return;
+  }
+  int64_t size[dimensions], padded[dimensions], elements = 1;
+  for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
+  padded[3] = tile.length;
+  for (int64_t n : padded) elements *= n;
+  const Strides target = packed_strides(padded);
+  char* const staged = scratch.values[0].reserve(elements * element_bytes_);
+  char* const first = staged + tile.margin * target.of[3] * element_bytes_;
+  for_nest(size, output_strides_, target, nullptr, -1,
+           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+             codes_.copy_bytes({source + s * element_bytes_, first + t * element_bytes_,
+                                {{loops[0].count, loops[0].source * element_bytes_, loops[0].target * element_bytes_},
+                                 {loops[1].count, loops[1].source * element_bytes_, loops[1].target * element_bytes_},
+                                 {loops[2].count, loops[2].source * element_bytes_, loops[2].target * element_bytes_}},
+                                inner * element_bytes_, nullptr, {0, 0, 0}, 1});
+           });
+  tile.grad = staged + tile.reach * target.of[3] * element_bytes_;
+  tile.grad_pixel = target.of[3];
+  tile.grad_row = target.of[2] * element_bytes_;
+  tile.grad_depth = target.of[1] * element_bytes_;
+  tile.grad_plane = target.of[0] * element_bytes_;
+}
+
+// Rows of the tile that feed each (depth, height) of it, from its first element.
+void MaxPull::list_rows(const Tile& tile, Scratch& scratch, bool moved) const {
+  const AxisReads& depth = reads_of(0, tile, scratch, moved);
+  const AxisReads& height = reads_of(1, tile, scratch, moved);
+  const int64_t taps_h = problem_.axes[1].max_taps(), taps_w = problem_.axes[2].max_taps();
+  std::vector<PullRow>& reads = scratch.reads;
+  std::vector<int64_t>& first = scratch.firsts;
+  reads.clear();
+  first.assign(1, 0);
+  auto for_entries = [](const AxisReads& list, int64_t position, auto body) {
+    const int64_t* const at = list.index.data() + (position - list.first);
+    for (int64_t e = at[0]; e < at[1]; ++e) body(list.entries[static_cast<size_t>(e)]);
+  };
+  for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
+    for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih) {
+      for_entries(depth, id, [&](const PullEntry& d) {
+        for_entries(height, ih, [&](const PullEntry& h) {
+          const int64_t at_d = d.output - tile.output[1].begin, at_h = h.output - tile.output[2].begin;
+          reads.push_back({at_d * tile.grad_depth + at_h * tile.grad_row, at_d * tile.code_depth + at_h * tile.code_row,
+                           (d.tap * taps_h + h.tap) * taps_w});
+        });
+      });
+      first.push_back(static_cast<int64_t>(reads.size()));
+    }
+  }
+}
+
+void MaxPull::pull_tile(const Tile& tile, Scratch& scratch, bool moved) const {
+  const int kind = byte_codes_ ? 0 : 1;
+  char* const target = static_cast<char*>(gradients_.grad_input) + offset_of(input_strides_, tile.input) * element_bytes_;
+  PullRows rows{scratch.reads.data(), scratch.firsts.data(), tile.input[0].size(), tile.input[1].size(), tile.input[2].size(),
+                      tile.grad, tile.code, tile.grad_plane, tile.code_plane, target, input_strides_.of[0], input_strides_.of[1], input_strides_.of[2]};
+  if (pixels_) {
+    const AxisReads& width = reads_of(2, tile, scratch, moved);
+    const int64_t before = tile.output[3].begin;  // entries count from the row's first output
+    rows.grads = tile.grad - before * tile.grad_pixel * element_bytes_;
+    rows.codes = tile.code - before * tile.code_pixel * (byte_codes_ ? 1 : pull_.lane_bytes);
+    pull_.pixels[kind]({rows, width.entries.data(), width.index.data() + (tile.input[3].begin - width.first), tile.input[3].size(),
+                        tile.input[4].size(), tile.grad_pixel, tile.code_pixel, input_strides_.of[3]});
+    return;
+  }
+  const Comb comb = problem_.axes[2].comb();
+  char* const spare = comb.advance > 1 ? scratch.row.reserve(tile.count_q * comb.advance * pull_.lane_bytes) : nullptr;
+  pull_.lanes[kind]({rows, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), spare});
+}
+
+}  // namespace torch_pooling::cpu
