@@ -18,19 +18,30 @@ ORDERS = {"channels_first": "first", "channels_last": "last"}
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
-    """What the run was, and its rows; a file that ends early is a run that was interrupted."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return lines[0], lines[1:]
+    """What the run was, and its rows; a file that ends early, in the middle of a line even, is a run that was interrupted."""
+    text = path.read_text().splitlines(keepends=True)
+    if text and not text[-1].endswith("\n"):
+        text.pop()
+    if not text:
+        raise ValueError(f"{path} holds no results")
+    about, *rows = map(json.loads, text)
+    return about, rows
 
 
 def line(row: Row) -> str:
     """One row for the screen."""
-    ratios = ", ".join(f"{ratio:.2f}x {name}" for name, ratio in row["ratio"].items())
+    ratios = ", ".join(f"{row['ratio'][name]:.2f}x {name}" for name in shown_peers(row))
     text = (
         f"{row['case']:<44} {TYPES[row['dtype']]:<4} {ORDERS[row['layout']]:<5} {row['mode']:<9} "
-        f"{row['ms']['ours']:9.3f} ms  {ratios:<16} {row['gb_per_s']:6.1f} GB/s {row['share_of_copy']:5.0%} of copy"
+        f"{row['ms']['ours']:9.3f} ms  {ratios:<30} {row['gb_per_s']:6.1f} GB/s {row['share_of_copy']:5.0%} of copy"
     )
     return "  ".join([text, *row["notes"], *([f"WRONG: {row['wrong']}"] if row["wrong"] else [])])
+
+
+def shown_peers(row: Row) -> list[str]:
+    """torch, and the best peer where that is another one."""
+    best = row.get("best_peer")
+    return [name for name in dict.fromkeys(["torch", best]) if name in row["ratio"]]
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -55,6 +66,8 @@ def summary(rows: Sequence[Row], peer: str = "torch") -> list[str]:
                             f"(geometric mean of {len(ratios)}, least {min(ratios):.2f}x)"
                         )
     lines += [f"slower than {peer}: {line(row)}" for row in rows if row["ratio"].get(peer, 1) < 1 / NOISE]
+    behind = sum(row["ratio"][name] < 1 / NOISE for row in rows for name in shown_peers(row)[-1:] if name != peer)
+    lines += [f"slower than the best peer, which is not {peer}: {behind} of {len(rows)} (--verdict names them)"] if behind else []
     wrong = [f"WRONG: {row['case']}, {row['dtype']}, {row['layout']}: {row['wrong']}" for row in rows if row["wrong"]]
     return lines + list(dict.fromkeys(wrong))  # a row that is wrong is so in all its modes
 
@@ -66,8 +79,9 @@ def markdown(about: dict[str, Any], rows: Sequence[Row]) -> str:
     text += [
         "## Rows",
         "",
-        "A cell: median milliseconds of ours, how many times torch's time is ours, the share of the bandwidth of a copy of "
-        "the input measured beside it. Saved: memory kept for the backward, ours and torch's.",
+        "A cell: median milliseconds of ours; how many times ours goes into the time of torch (eager, same layout) and, by "
+        "name, of the best peer; GB/s by definition; the share of the bandwidth of a copy of the input measured beside it. "
+        "Saved: memory kept for the backward, ours / torch's.",
         "",
         f"| from | row | type | channels | memory | {' | '.join(MODES)} | saved, MB | notes |",
         f"|{'---|' * (len(MODES) + 7)}",
@@ -94,5 +108,5 @@ def grouped(rows: Iterable[Row]) -> list[dict[str, Row]]:
 
 
 def cell(row: Row) -> str:
-    ratio = "".join(f", {value:.2f}x" for name, value in row["ratio"].items() if name == "torch")
-    return f"{row['ms']['ours']:.3f}{ratio}, {row['share_of_copy']:.0%}"
+    ratios = [f"{row['ratio'][name]:.2f}x{'' if name == 'torch' else f' {name}'}" for name in shown_peers(row)]
+    return ", ".join([f"{row['ms']['ours']:.3f}", *ratios, f"{row['gb_per_s']:.1f}", f"{row['share_of_copy']:.0%}"])
