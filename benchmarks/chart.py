@@ -12,6 +12,7 @@ from benchmarks.peers import ENGINES
 from benchmarks.render import Row, grouped
 
 COLOURS = {"inference": "#1b7f8c", "training": "#8cc5c0", "backward": "#e8963a"}
+ENGINE = "best engine"
 INK, FAINT = "#333333", "#dddddd"
 THICK = 0.27  # of a bar, where rows are 1 apart
 LEAST_X, MOST_X = 0.5, 100.0  # the axis shows at least that much
@@ -41,11 +42,13 @@ def draw(about: dict[str, Any], rows: Sequence[Row], path: Path, dtypes: Sequenc
         panel(axis, names, [row for row in shown if row["layout"] == layout], layout.replace("_", "-"))
     axes[0].set_yticks(range(len(names)), [f"{origin}   {case}" for origin, case in names], fontsize=8.5, color=INK)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=9, frameon=False)
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    labels = sorted(entries, key=[*COLOURS, ENGINE].index)
+    figure.legend([entries[label] for label in labels], labels, loc="outside upper right", ncols=len(labels), fontsize=9, frameon=False)
     figure.suptitle(f"torch's time divided by ours, {dtype}", x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
-    machine = f"{about['device']}, {about['threads']} threads, {about['instruction_set']}, torch {about['torch']}, {memory} memory, {about['date']}"
-    figure.supxlabel(machine, fontsize=8.5, color=INK)
+    threads = f"{about['threads']} {'thread' if about['threads'] == 1 else 'threads'}"
+    words = about["device"], threads, about["instruction_set"], f"torch {about['torch']}", f"{memory} memory", about["date"]
+    figure.supxlabel(", ".join(words), fontsize=8.5, color=INK)
     figure.savefig(path)
 
 
@@ -68,7 +71,7 @@ def panel(axis: Any, names: Sequence[tuple[str, str]], rows: Sequence[Row], titl
                 if engine is not None:
                     marks.append((ratio["torch"] / engine, place[modes[mode]["origin"], modes[mode]["case"]] + (number - 1) * THICK))
     if marks:
-        axis.plot(*zip(*marks), "|", color="black", markersize=6, markeredgewidth=1.4, label="best engine")
+        axis.plot(*zip(*marks), "|", color="black", markersize=6, markeredgewidth=1.4, label=ENGINE)
         ratios += [x for x, _ in marks]
     axis.set_xscale("log")
     axis.set_xlim(min(LEAST_X, *ratios) * 0.9, max(MOST_X, *ratios) * 1.1)
@@ -76,6 +79,7 @@ def panel(axis: Any, names: Sequence[tuple[str, str]], rows: Sequence[Row], titl
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axis.tick_params(axis="x", labelsize=8.5, top=True, labeltop=True)
+    axis.tick_params(axis="y", length=0)
     axis.axvline(1, color=INK, linewidth=1)
     axis.set_title(title, fontsize=10.5, color=INK)
     axis.grid(axis="x", which="major", color=FAINT, linewidth=0.8)

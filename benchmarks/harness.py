@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,33 +119,58 @@ class Values:
         return furthest("value", output[:, :: self.step], value, allowed)
 
 
-def gather(case: Case, x: Tensor, names: Iterable[str]) -> tuple[dict[str, Ready], dict[str, str]]:
-    """The peers that can run the row and agree with torch, and notes, by name, on these and the others. No peer ends a run."""
+@dataclass
+class Gathered:
+    """The peers of a row, and what is to be said of them, by name."""
+
+    pools: dict[str, Ready] = field(default_factory=dict)  # can run the row and agree with torch
+    slow: dict[str, float] = field(default_factory=dict)  # seconds of the one call of a peer that nobody wants to wait for again
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def for_mode(self, mode: str) -> dict[str, Ready]:
+        return {name: ready for name, ready in self.pools.items() if mode in PEERS[name].modes and name not in self.slow}
+
+    def said(self, mode: str) -> list[str]:
+        return [f"{name}: {note}" for name, note in self.notes.items() if mode in PEERS[name].modes]
+
+
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+
+
+def gather(case: Case, x: Tensor, names: Iterable[str]) -> Gathered:
+    """Prepares every peer and checks its values. No peer but torch eager can end a run."""
     values = Values(case, x)
-    pools: dict[str, Ready] = {}
-    notes: dict[str, str] = {}
+    found = Gathered()
     for name in names:
         try:
             ready = PEERS[name].prepare(case, x)
             if name != "torch":
-                with torch.inference_mode():
-                    output = ready.pool(ready.input)
+                call = mode_calls("inference", ready.pool, ready.input)
+                begin = time.perf_counter()
+                output = call()
+                spent = time.perf_counter() - begin
                 complaint = values.complaint(ready.values(output))
                 if complaint:
                     raise Absent(f"not timed, {complaint}")
-        except Absent as reason:
-            notes[name] = str(reason)
+                if spent > SLOW and PEERS[name].compiles:
+                    spent = cpu_clock(call, 1)
+                if spent > SLOW:
+                    found.slow[name] = spent
+                    ready = replace(ready, note=f"{ready.note} one call, {spent:.0f} s".strip())
+        except Absent as absent:
+            found.notes[name] = str(absent)
         except ImportError:
-            notes[name] = "absent"
+            found.notes[name] = "absent"
         except Exception as error:
             if name == "torch":
                 raise
-            notes[name] = f"failed, {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+            found.notes[name] = f"failed, {reason(error)}"
         else:
-            pools[name] = ready
+            found.pools[name] = ready
             if ready.note:
-                notes[name] = ready.note
-    return pools, notes
+                found.notes[name] = ready.note
+    return found
 
 
 def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any) -> Call:
@@ -174,12 +199,28 @@ def sample(calls: Mapping[str, Call], setting: Setting) -> dict[str, list[float]
     clock = Handover(setting.clock, threads) if len(set(threads.values())) > 1 else setting.clock
     alone: dict[str, list[float]] = {}
     for name in calls:
-        if name in PEERS and clock(calls[name], 1) > SLOW:
-            again = clock(calls[name], 1)  # the first may have compiled
-            if again > SLOW:
-                alone[name] = [again]
+        once = clock(calls[name], 1) if name in PEERS else 0.0
+        if once > SLOW:
+            alone[name] = [once]
     turns = {name: call for name, call in calls.items() if name not in alone}
     return {**alternate(turns, seconds=setting.seconds, clock=clock), **alone}
+
+
+def calls_of(mode: str, ours: Ready, peers: Gathered) -> dict[str, Call]:
+    """What takes turns in this mode. Peers other than torch eager are called once: they may compile, or fail, here."""
+    calls = {"ours": mode_calls(mode, ours.pool, ours.input)}
+    for name, ready in peers.for_mode(mode).items():
+        try:
+            call = mode_calls(mode, ready.pool, ready.input)
+            if name != "torch":
+                call()
+        except Exception as error:
+            if name == "torch":
+                raise
+            peers.notes[name] = f"failed in {mode}, {reason(error)}"
+        else:
+            calls[name] = call
+    return calls
 
 
 def faults(calls: Mapping[str, Call], milliseconds: Mapping[str, float]) -> dict[str, int]:
@@ -191,16 +232,17 @@ def measure(case: Case, dtype: torch.dtype, layout: str, setting: Setting) -> It
     """One dictionary for each mode."""
     x = tensor(case, dtype, layout, setting.device)
     wrong = check(case, x)
-    peers, notes = gather(case, x, setting.peers)
-    pools = {"ours": Ready(case.ours(), x), **peers}
+    peers = gather(case, x, setting.peers)
+    pools = {"ours": Ready(case.ours(), x), **peers.pools}
     leaves = {name: pools[name].input.detach().clone().requires_grad_() for name in ("ours", "torch") if name in pools}
     saved = {name: bytes_saved(lambda name=name: pools[name].pool(leaves[name])) for name in leaves}  # type: ignore[misc]
     outputs = case.ours()(x).numel()
     for mode in setting.modes:
-        calls = {name: mode_calls(mode, ready.pool, ready.input) for name, ready in pools.items() if name == "ours" or mode in PEERS[name].modes}
+        calls = calls_of(mode, pools["ours"], peers)
         calls_and_copies = {**calls, **copying.copies(x, setting.streaming)}
         samples, interruptions = setting.patience.measure(lambda named=calls_and_copies: sample(named, setting))  # type: ignore[misc]
-        said = [f"{name}: {note}" for name, note in notes.items() if mode in PEERS[name].modes]
+        if mode == "inference":
+            samples |= {name: [seconds] for name, seconds in peers.slow.items()}
         result = figures(samples, case.bytes_moved(mode, outputs, x.element_size()), 2 * x.nbytes)
         yield {
             "group": case.group,
@@ -216,7 +258,7 @@ def measure(case: Case, dtype: torch.dtype, layout: str, setting: Setting) -> It
             "mode": mode,
             "memory": setting.memory,
             "wrong": wrong,
-            "notes": said + (["busy machine"] if interruptions > BUSY else []),
+            "notes": peers.said(mode) + (["busy machine"] if interruptions > BUSY else []),
             **result,
             "interruptions_per_s": round(interruptions, 1),
             "saved_bytes": saved if mode == "training" else None,

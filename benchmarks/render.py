@@ -40,8 +40,8 @@ def line(row: Row) -> str:
 
 def shown_peers(row: Row) -> list[str]:
     """torch, and the best peer where that is another one."""
-    best = row.get("best_peer")
-    return [name for name in dict.fromkeys(["torch", best]) if name in row["ratio"]]
+    names = ["torch", row.get("best_peer") or "torch"]
+    return [name for name in dict.fromkeys(names) if name in row["ratio"]]
 
 
 def geometric_mean(values: Sequence[float]) -> float:

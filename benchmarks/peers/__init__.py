@@ -21,7 +21,7 @@ FORWARD = ("inference",)
 PEERS = {
     "torch": Peer(of_torch.eager),  # on the row's own tensor: what `ratio` is first of all
     "other-layout": Peer(of_torch.other_layout),
-    "compile": Peer(of_torch.compiled),
+    "compile": Peer(of_torch.compiled, compiles=True),
     "onednn": Peer(of_torch.onednn),
     "onnxruntime": Peer(engines.onnxruntime, FORWARD, ("onnxruntime", "onnx"), "onnxruntime"),
     "openvino": Peer(engines.openvino, FORWARD, ("openvino",), "openvino"),

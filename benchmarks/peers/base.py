@@ -35,6 +35,7 @@ class Peer:
     modes: tuple[str, ...] = MODES
     packages: tuple[str, ...] = ()
     threads: str = "torch"  # whose thread pool it computes with
+    compiles: bool = False  # in the first call of a mode, which then says nothing
 
 
 @dataclass(frozen=True)
