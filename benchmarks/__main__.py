@@ -148,6 +148,8 @@ def run(options: argparse.Namespace, out: Path) -> int:
     header, rows = render.load(out)
     out.with_suffix(".md").write_text(render.markdown(header, rows))
     print("\n".join(["", *render.summary(rows), "", f"{out} and {out.with_suffix('.md').name}"]))
+    if interrupted:
+        print("interrupted: these are the rows that were done")
     return 130 if interrupted else 1 if failed else 0
 
 

@@ -95,7 +95,28 @@ def markdown(about: dict[str, Any], rows: Sequence[Row]) -> str:
         notes = "; ".join([*said, *([f"**WRONG**: {first['wrong']}"] if first["wrong"] else [])])
         fields = [first["origin"], first["case"], first["dtype"], ORDERS[first["layout"]], first["memory"], *cells, kept, notes]
         text.append(f"| {' | '.join(fields)} |")
-    return "\n".join(text) + "\n"
+    return "\n".join([*text, *average_and_maximum(rows)]) + "\n"
+
+
+def average_and_maximum(rows: Sequence[Row]) -> list[str]:
+    """Ours against ours: the two kinds on the same window, in the first type that the file has."""
+    groups = [group for group in grouped(row for row in rows if row["dtype"] == rows[0]["dtype"])]
+    firsts = [next(iter(group.values())) for group in groups]
+    found = {(row["origin"], row["case"], row["layout"], row["memory"]): group for row, group in zip(firsts, groups)}
+    lines = []
+    for (origin, case, layout, memory), average in found.items():
+        maximum = found.get((origin, case.replace("avg", "max", 1), layout, memory))
+        if case.startswith("avg ") and maximum is not None:
+            modes = [mode for mode in MODES if mode in average and mode in maximum]
+            times = {mode: f"{average[mode]['ms']['ours']:.3f} / {maximum[mode]['ms']['ours']:.3f}" for mode in modes}
+            saved = [group["training"]["saved_bytes"]["ours"] / 1e6 for group in (average, maximum) if "training" in group]
+            cells = [times.get(mode, "") for mode in MODES] + [" / ".join(f"{value:.2f}" for value in saved)]
+            lines.append(f"| {' | '.join([origin, case[4:], ORDERS[layout], memory, *cells])} |")
+    if not lines:
+        return []
+    head = f"| from | window | channels | memory | {' | '.join(f'{mode}, ms' for mode in MODES)} | saved, MB |"
+    title = f"## Average / maximum on the same window, ours, {rows[0]['dtype']}"
+    return ["", title, "", head, f"|{'---|' * (len(MODES) + 5)}", *lines]
 
 
 def grouped(rows: Iterable[Row]) -> list[dict[str, Row]]:

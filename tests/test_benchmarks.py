@@ -221,6 +221,14 @@ def test_command_line_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str
         main(["--chart", "x.png"])
 
 
+def test_table_sets_average_beside_maximum() -> None:
+    kept = {"max": row(mode="training", saved_bytes={"ours": 2_000_000}), "avg": row(mode="training", saved_bytes={"ours": 0}, ms={"ours": 0.5})}
+    kept["avg"]["case"] = kept["max"]["case"].replace("max", "avg")
+    lines = render.average_and_maximum([*kept.values()])
+    assert lines[-1] == "| net | 3x3 s1 p1 on 1x8x512x512 | first | recycled |  | 0.500 / 1.000 |  | 0.00 / 2.00 |"
+    assert render.average_and_maximum([kept["max"]]) == []
+
+
 def test_chart(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = write(tmp_path / "run.jsonl", 2, [row(), row(mode="backward", ratio={"torch": 0.3}), row(layout="channels_last")])
