@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -124,14 +124,17 @@ class Gathered:
     """The peers of a row, and what is to be said of them, by name."""
 
     pools: dict[str, Ready] = field(default_factory=dict)  # can run the row and agree with torch
-    slow: dict[str, float] = field(default_factory=dict)  # seconds of the one call of a peer that nobody wants to wait for again
+    slow: dict[str, float] = field(default_factory=dict)  # seconds of the one forward of a peer that nobody wants to wait for again
     notes: dict[str, str] = field(default_factory=dict)
 
     def for_mode(self, mode: str) -> dict[str, Ready]:
-        return {name: ready for name, ready in self.pools.items() if mode in PEERS[name].modes and name not in self.slow}
+        runs = {name: ready for name, ready in self.pools.items() if mode in PEERS[name].modes}
+        return {name: ready for name, ready in runs.items() if mode == "backward" or name not in self.slow}
 
     def said(self, mode: str) -> list[str]:
-        return [f"{name}: {note}" for name, note in self.notes.items() if mode in PEERS[name].modes]
+        words = {"inference": "one call", "training": "left out"}
+        slow = {name: f"{words[mode]}, {seconds:.0f} s" for name, seconds in self.slow.items() if mode in words}
+        return [f"{name}: {note}" for notes in (self.notes, slow) for name, note in notes.items() if mode in PEERS[name].modes]
 
 
 def reason(error: Exception) -> str:
@@ -157,7 +160,6 @@ def gather(case: Case, x: Tensor, names: Iterable[str]) -> Gathered:
                     spent = cpu_clock(call, 1)
                 if spent > SLOW:
                     found.slow[name] = spent
-                    ready = replace(ready, note=f"{ready.note} one call, {spent:.0f} s".strip())
         except Absent as absent:
             found.notes[name] = str(absent)
         except ImportError:

@@ -111,6 +111,18 @@ def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.Mo
     assert found.notes["jax"].startswith("not timed, the value differs") and found.notes["openvino"].startswith("failed, IndexError")
 
 
+def test_a_slow_peer_is_called_once_and_its_gradient_still_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "SLOW", -1.0)
+    case = Case("g", "o", "avg", (2, 5, 9, 8), 3, 2, 1)
+    found = harness.gather(case, tensor(case, torch.float32, "channels_first", "cpu"), ["torch", "other-layout"])
+    assert list(found.slow) == ["other-layout"]
+    assert [list(found.for_mode(mode)) for mode in ("inference", "training")] == [["torch"], ["torch"]]
+    assert list(found.for_mode("backward")) == ["torch", "other-layout"]
+    assert [found.said(mode) for mode in ("inference", "training", "backward")] == [
+        ["other-layout: one call, 0 s"], ["other-layout: left out, 0 s"], []
+    ]  # fmt: skip
+
+
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(peers.PEERS, "jax", peers.Peer(peers.PEERS["jax"].prepare, packages=("no_such_package_anywhere",)))
     assert peers.missing(["torch", "jax"]) == {"jax": "no_such_package_anywhere"}
