@@ -90,7 +90,7 @@ def every(case: Case) -> int:
     """Which channels a check looks at: each n-th."""
     outputs = math.prod(case.theirs()(torch.empty((1, 1, *case.shape[2:]), device="meta")).shape)
     work = outputs * case.shape[0] * case.shape[1] * case.taps()
-    return min(case.shape[1], math.ceil(work / AFFORDABLE))
+    return int(min(case.shape[1], math.ceil(work / AFFORDABLE)))
 
 
 def check(case: Case, x: Tensor) -> str | None:
