@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 import torch_pooling
-from benchmarks import copying, memory, render
+from benchmarks import chart, copying, memory, render, verdict
 from benchmarks.cases import CASES, GROUPS, LAYOUTS, MODES, Case
 from benchmarks.harness import Setting, measure
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, missing, versions
 from benchmarks.quiet import Patience
 from torch_pooling import _library
 
@@ -38,14 +38,23 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=LAYOUTS)
     parser.add_argument("--mode", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--memory", nargs="+", choices=memory.MODES, default=["fresh"], help="outputs on fresh or on recycled pages, or both in turn")
-    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=[*PEERS, "all"], default=["torch"], help="whom to compare with (default: torch)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seconds", type=float, help="for each row and mode, all participants together")
     parser.add_argument("--patience", type=float, default=0, metavar="S", help="seconds to spend, in all, on rows that a busy machine disturbed")
     parser.add_argument("--out", type=Path, metavar="FILE", help="results, one JSON object a line; a table goes beside it as .md")
     parser.add_argument("--render", type=Path, metavar="FILE", help="measure nothing, make the table of an earlier run again")
-    return parser.parse_args(argv)
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="with --render: a picture of the ratios to torch instead of the table")
+    parser.add_argument("--verdict", type=Path, nargs="+", metavar="FILE", help="measure nothing, hold a run (and one on 1 thread) to its targets")
+    options = parser.parse_args(argv)
+    if options.chart and not options.render:
+        parser.error("--chart draws what --render names")
+    if options.verdict and len(options.verdict) > 2:
+        parser.error("--verdict takes a run, and at most one more on 1 thread")
+    if "all" in options.peers:
+        options.peers = list(PEERS)
+    return options
 
 
 def about(options: argparse.Namespace, streaming: object) -> dict[str, Any]:
@@ -67,6 +76,7 @@ def about(options: argparse.Namespace, streaming: object) -> dict[str, Any]:
         "instruction_set": _library.instruction_set(),
         "libc": "-".join(platform.libc_ver()),
         "transparent_huge_pages": pages,
+        "peers": versions(name for name in options.peers if name not in missing(options.peers)),
         "copies": "torch and streaming stores" if streaming else "torch only",
     }
 
@@ -111,14 +121,17 @@ def run(options: argparse.Namespace, out: Path) -> int:
     if not todo:
         print("no row matches", file=sys.stderr)
         return 2
+    for name, package in missing(options.peers).items():
+        print(f"{name}: absent, for want of {package} (pip install -r benchmarks/requirements.txt)", flush=True)
     torch.set_num_threads(options.threads)
     streaming = copying.compile_streaming() if options.device == "cpu" else None
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     patience = Patience(options.patience)
-    failed = False
+    failed = interrupted = False
     chosen = ""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w") as file, reporter(len(todo)) as (begin, show):
+    with out.open("w") as file, reporter(len(todo)) as (begin, show), contextlib.suppress(KeyboardInterrupt):
+        interrupted = True  # until the loop has come to its end
         header = about(options, streaming)
         print(json.dumps(header), file=file, flush=True)
         for kind, case, dtype, layout in todo:
@@ -131,14 +144,22 @@ def run(options: argparse.Namespace, out: Path) -> int:
                 failed = failed or row["wrong"] is not None
                 print(json.dumps(row), file=file, flush=True)
                 show(render.line(row))
+        interrupted = False
     header, rows = render.load(out)
     out.with_suffix(".md").write_text(render.markdown(header, rows))
     print("\n".join(["", *render.summary(rows), "", f"{out} and {out.with_suffix('.md').name}"]))
-    return 1 if failed else 0
+    if interrupted:
+        print("interrupted: these are the rows that were done")
+    return 130 if interrupted else 1 if failed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
+    if options.verdict:
+        return verdict.show(*map(render.load, options.verdict))
+    if options.chart:
+        chart.draw(*render.load(options.render), options.chart, options.dtype, options.layout)
+        return 0
     if options.render:
         options.render.with_suffix(".md").write_text(render.markdown(*render.load(options.render)))
         return 0
