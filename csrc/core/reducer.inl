@@ -38,6 +38,15 @@ struct Max {
   TP_HOST_DEVICE static auto beats(V x, V best) {
     return (x > best) | (x != x);
   }
+  // The same for a value and the number of its tap, as selects one after the other, which vectors do best.
+  template <class V, class C>
+  TP_HOST_DEVICE static void take(V& best, C& code, V x, C c) {
+    const auto larger = x > best;
+    best = select(larger, x, best);
+    code = select(larger, c, code);
+    best = select(x != x, x, best);
+    code = select(x != x, c, code);
+  }
   template <class V>
   TP_HOST_DEVICE static V step(V best, V x) {  // values only
     const V larger = select(x > best, x, best);  // best when either is a NaN
@@ -51,6 +60,7 @@ struct MaxKey {
   static constexpr bool is_max = true;
   static constexpr int16_t nan_key = 0x7fff;
   static constexpr int16_t minus_zero_key = -1;
+  static constexpr int16_t lowest_key = -0x8000;
   template <class Lane>
   TP_HOST_DEVICE static constexpr Lane init() {
     return std::numeric_limits<Lane>::lowest();
@@ -60,6 +70,15 @@ struct MaxKey {
     const V zero = x - x;
     const V level = select(best == zero + minus_zero_key, zero, best);
     return (x > level) | (x == zero + nan_key);
+  }
+  template <class V, class C>
+  TP_HOST_DEVICE static void take(V& best, C& code, V x, C c) {
+    const V zero = x - x;
+    const V level = select(best == zero + minus_zero_key, zero, best);
+    const V bar = select(x == zero + nan_key, V(zero + lowest_key), level);  // under which nothing is
+    const auto better = x > bar;
+    best = select(better, x, best);
+    code = select(better, c, code);
   }
   template <class V>
   TP_HOST_DEVICE static V step(V best, V x) {

@@ -49,24 +49,27 @@ struct WindowsArgs {
   Final last;
 };
 
-// Both axes of a plane of pixels at once: target[l, r, o, c] = reduce over the taps of row window r and column window o of
-// source[l, row, column, c], finished and stored. For windows small enough that reading an input again costs less than a
-// pass of its own.
+// All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
+// column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
+// again costs less than a pass of its own.
 struct PixelsArgs {
   const void* source;
   void* target;       // storage
   void* target_code;  // bytes or code lanes, in the strides of `code_*`, or null
   bool codes_are_bytes;
-  Loop loops[3];
-  int64_t code_loops[3];
+  int64_t planes;
+  const Window* depths;
+  int64_t depth_count;
   const Window* rows;
   int64_t row_count;
   const Window* columns;
   int64_t column_count;
-  int64_t source_row, source_pixel, target_row, target_pixel, code_row, code_pixel;
+  int64_t source_plane, source_depth, source_row, source_pixel;
+  int64_t target_plane, target_depth, target_row, target_pixel;
+  int64_t code_plane, code_depth, code_row, code_pixel;
   int64_t inner;
-  int64_t row_scale;     // a row's tap adds this to the code
-  const void* divisors;  // of sums: a lane for each pixel, or null: one divisor
+  int64_t depth_scale, row_scale;  // a tap of depth and of a row adds this to the code
+  const void* divisors;            // of sums: a lane for each pixel of a plane, or null: one divisor
   double divisor;
 };
 

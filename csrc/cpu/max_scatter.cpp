@@ -3,6 +3,7 @@
 // to, and whether any points outside the run (to another tile's element, or nobody's); adding is one element at a time.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "core/half.h"
@@ -193,10 +194,15 @@ void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
     target = reinterpret_cast<Lane*>(scratch.values[1].reserve(planes * target_plane * static_cast<int64_t>(sizeof(Lane))));
   }
   const bool gaps = target_inner != channels;
-  for (int64_t p = 0; p < planes; ++p) {
-    Lane* const plane = target + p * target_plane;
-    if (!gaps) std::fill_n(plane, tile.positions * channels, Lane{});
-    for (int64_t i = 0; gaps && i < tile.positions; ++i) std::fill_n(plane + i * target_inner, channels, Lane{});
+  auto clear = [](Lane* lanes, int64_t count) { std::memset(static_cast<void*>(lanes), 0, static_cast<size_t>(count) * sizeof(Lane)); };
+  if (!gaps && target_plane == tile.positions * channels) {
+    clear(target, planes * target_plane);
+  } else {
+    for (int64_t p = 0; p < planes; ++p) {
+      Lane* const plane = target + p * target_plane;
+      if (!gaps) clear(plane, tile.positions * channels);
+      for (int64_t i = 0; gaps && i < tile.positions; ++i) clear(plane + i * target_inner, channels);
+    }
   }
   if (locate_ != nullptr) {
     add_located<T>(tile, scratch, target, target_plane, target_inner);

@@ -158,7 +158,14 @@ struct Pull {
   }
   static void lanes(const PullLanesArgs& a) {
     if (a.stride == 1) return a.taps == 3 ? rows_of<1, 3>(a) : rows_of<1, 0>(a);
-    if (a.stride == 2) return a.taps == 2 ? rows_of<2, 2>(a) : a.taps == 3 ? rows_of<2, 3>(a) : rows_of<2, 0>(a);
+    if (a.stride == 2) {
+      switch (a.taps) {
+        case 2: return rows_of<2, 2>(a);
+        case 3: return rows_of<2, 3>(a);
+        case 4: return rows_of<2, 4>(a);
+        default: return rows_of<2, 0>(a);
+      }
+    }
     for_rows(a.rows, [&](const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
       any_stride(a, Local<0, 0>(reads, count, a.taps, grads, codes), target);
     });

@@ -9,8 +9,8 @@ struct Reduce {
   static constexpr int N = full_lanes<Lane>;
 
   template <int W>
-  TP_INLINE static Vec<Lane, W> load(const S* p) {
-    if constexpr (Storage && W > 1) prefetch_beyond(p);
+  TP_INLINE static Vec<Lane, W> load(const S* p, int64_t ahead = prefetch_bytes) {
+    if constexpr (Storage && W > 1) prefetch_beyond(p, ahead);
     return load_lanes<Keyed, S, Lane, W>(p);
   }
 
@@ -18,9 +18,7 @@ struct Reduce {
   template <int W>
   TP_INLINE static void take(Vec<Lane, W>& value, Vec<Code, W>& code, Vec<Lane, W> x, Vec<Code, W> c) {
     if constexpr (Coded) {
-      const auto better = R::beats(x, value);
-      value = select(better, x, value);
-      code = select(better, c, code);
+      R::take(value, code, x, c);
     } else {
       value = R::step(value, x);
     }
@@ -45,16 +43,23 @@ struct Reduce {
     }
   };
 
-  // One window over W * U contiguous elements.
-  template <int W, int U>
+  // One window over W * U contiguous elements. Resume: its first taps are in the target already.
+  template <int W, int U, bool Resume = false>
   TP_INLINE static void column(const S* s, const Code* c, const Window& window, int64_t stride, int64_t scale, Lane* target,
-                               Code* target_code, const Scale& finish) {
+                               Code* target_code, const Scale& finish, int64_t ahead = prefetch_bytes) {
     Vec<Lane, W> value[U];
     Vec<Code, W> code[U];
     Code number = static_cast<Code>(window.tap * scale);
     for (int u = 0; u < U; ++u) {
-      value[u] = load<W>(s + u * W);
+      value[u] = load<W>(s + u * W, ahead);
       if constexpr (Coded) code[u] = tap_code<W>(c, u, number);
+      if constexpr (Resume) {
+        auto before = load_as<Vec<Lane, W>>(target + u * W);
+        Vec<Code, W> before_code{};
+        if constexpr (Coded) before_code = load_as<Vec<Code, W>>(target_code + u * W);
+        take<W>(before, before_code, value[u], code[u]);
+        value[u] = before, code[u] = before_code;
+      }
     }
     for (int64_t t = 1; t < window.taps; ++t) {
       s += stride;
@@ -65,7 +70,7 @@ struct Reduce {
       for (int u = 0; u < U; ++u) {
         Vec<Code, W> tap{};
         if constexpr (Coded) tap = tap_code<W>(c, u, number);
-        take<W>(value[u], code[u], load<W>(s + u * W), tap);
+        take<W>(value[u], code[u], load<W>(s + u * W, ahead), tap);
       }
     }
     for (int u = 0; u < U; ++u) {
@@ -92,64 +97,6 @@ struct Reduce {
     }
   }
 
-  // One window over contiguous taps, lanes along them.
-  TP_INLINE static void run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
-    constexpr int U = Coded ? 2 : 4;
-    Vec<Lane, N> values[U];
-    Vec<Code, N> codes[U] = {};
-    const int64_t block = int64_t{N} * U;
-    for (int u = 0; u < U; ++u) values[u] = load<N>(s + u * N);
-    if constexpr (Coded && N > 1) {
-      for (int u = 0; u < U; ++u) {
-        for (int i = 0; i < N; ++i) codes[u][i] = static_cast<Code>((window.tap + u * N + i) * scale);
-      }
-    } else if constexpr (Coded) {
-      for (int u = 0; u < U; ++u) codes[u] = static_cast<Code>((window.tap + u) * scale);
-    }
-    Vec<Code, N> number[U];
-    for (int u = 0; u < U; ++u) number[u] = codes[u];
-    [[maybe_unused]] const Vec<Code, N> first = codes[0];
-    const auto advance = broadcast<Code, N>(static_cast<Code>(block * scale));
-    int64_t t = block;
-    for (; t + block <= window.taps; t += block) {
-      for (int u = 0; u < U; ++u) {
-        if constexpr (Coded) number[u] = number[u] + advance;
-        take<N>(values[u], codes[u], load<N>(s + t + u * N), number[u]);
-      }
-    }
-    for (; t + N <= window.taps; t += N) {  // what is left, but for the last few
-      Vec<Code, N> rest{};
-      if constexpr (Coded) rest = first + broadcast<Code, N>(static_cast<Code>(t * scale));
-      take<N>(values[0], codes[0], load<N>(s + t), rest);
-    }
-    if constexpr (Coded) {
-      Lane lanes[N * U];
-      Code lane_codes[N * U];
-      std::memcpy(lanes, values, sizeof(lanes));
-      std::memcpy(lane_codes, codes, sizeof(lane_codes));
-      value = lanes[0], code = lane_codes[0];
-      for (int i = 1; i < N * U; ++i) merge(value, code, lanes[i], lane_codes[i]);
-    } else {
-      for (int u = U / 2; u > 0; u /= 2) {
-        for (int i = 0; i < u; ++i) values[i] = R::step(values[i], values[i + u]);
-      }
-      value = across<N>(values[0]);
-    }
-    for (; t < window.taps; ++t) merge(value, code, load<1>(s + t), static_cast<Code>((window.tap + t) * scale));
-  }
-  // All lanes of a vector, in halves.
-  template <int W>
-  TP_INLINE static Lane across(Vec<Lane, W> v) {
-    if constexpr (W == 1) {
-      return v;
-    } else {
-      Vec<Lane, W / 2> low, high;
-      std::memcpy(&low, &v, sizeof(low));
-      std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
-      return across<W / 2>(R::step(low, high));
-    }
-  }
-
   template <class T>
   TP_INLINE static void put(T*& target, T value, int64_t count, int64_t pitch) {
     if (pitch == 1 && count >= 8) {
@@ -163,6 +110,28 @@ struct Reduce {
     for (int64_t i = 0; i < count; ++i, target += pitch) *target = value;
   }
 
+  // One long window in every row: what does not change from row to row is settled once.
+  template <int W>
+  TP_INLINE static bool rows_of_one(const WindowsArgs& a, const Scale& finish) {
+    const Window window = *a.windows;
+    if constexpr (W > 8) {
+      if (window.taps < W) return rows_of_one<W / 2>(a, finish);
+    }
+    if (W < 8 || window.taps < W || a.window_count != 1 || window.repeat != 1 || window.step * a.source_pixel != 1
+        || a.source_code != nullptr) {
+      return false;
+    }
+    for_loops(a.loops, [&](int64_t source, int64_t target) __attribute__((always_inline)) {
+      Lane value;
+      Code code = 0;
+      Run<Reduce, R, Coded, S, Lane>::template run<W>(static_cast<const S*>(a.source) + source + window.start, window, a.code_scale,
+                                                      value, code);
+      static_cast<Lane*>(a.target)[target] = finish(value);
+      if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
+    });
+    return true;
+  }
+
   // Elements apart from each other: one window at a time.
   static void single(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
     for (int64_t w = 0; w < a.window_count; ++w) {
@@ -171,8 +140,8 @@ struct Reduce {
       Code code = 0;
       const int64_t stride = window.step * a.source_pixel;
       const S* s = source + window.start * a.source_pixel;
-      if (stride == 1 && source_code == nullptr && window.taps >= 16 && window.taps >= N * 4) {
-        run(s, window, a.code_scale, value, code);
+      if (N > 1 && stride == 1 && source_code == nullptr && window.taps >= 8) {
+        if constexpr (N > 1) Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, a.code_scale, value, code);
       } else if (window.taps > 0 && source_code != nullptr) {  // after other axes: taps come out of scan order
         const Code* const c = source_code + window.start * a.source_pixel;
         Code number = static_cast<Code>(window.tap * a.code_scale);
@@ -202,23 +171,41 @@ struct Reduce {
         std::fill_n(target, a.inner, R::template init<Lane>());
         if constexpr (Coded) std::fill_n(target_code, a.inner, Code(0));
       } else {
-        int64_t i = 0;
-        auto at = [&](auto width, auto unroll) {
-          column<width, unroll>(s + i, c == nullptr ? nullptr : c + i, window, stride, a.code_scale, target + i,
-                                Coded ? target_code + i : nullptr, finish);
-          i += width * unroll;
+        const bool whole_vectors = a.can_overread && (limit == nullptr || target + (a.inner + N - 1) / N * N <= limit);
+        auto columns = [&](auto resume, const Window& part, const S* from, const Code* from_code, const Scale& scale, int64_t ahead) {
+          int64_t i = 0;
+          auto at = [&](auto width, auto unroll) {
+            column<width, unroll, resume>(from + i, from_code == nullptr ? nullptr : from_code + i, part, stride, a.code_scale,
+                                          target + i, Coded ? target_code + i : nullptr, scale, ahead);
+            i += width * unroll;
+          };
+          using std::integral_constant;
+          constexpr integral_constant<int, 1> one;
+          if (part.taps > 1) {  // several columns at once hide the latency of a chain of taps
+            while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
+          }
+          while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
+          if (i < a.inner && whole_vectors) at(integral_constant<int, N>{}, one);
+          if constexpr (N >= 8) {
+            if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
+          }
+          while (i < a.inner) at(one, one);
         };
-        using std::integral_constant;
-        constexpr integral_constant<int, 1> one;
-        if (window.taps > 1) {  // several columns at once hide the latency of a chain of taps
-          while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
+        // A long window over many columns takes a few taps of all of them at a time, in the order of memory.
+        constexpr int64_t few = 8;
+        const bool in_parts = Storage && window.taps > few && a.inner > 4 * N
+                              && window.taps * stride * static_cast<int64_t>(sizeof(S)) > (1 << 18);
+        Window part = window;
+        if (in_parts) part.taps = few;
+        // Near each other, the next few taps are what comes next; far apart, it is the rest of these rows.
+        const int64_t next = few * stride * static_cast<int64_t>(sizeof(S));
+        const int64_t ahead = in_parts && next <= (1 << 17) ? next : prefetch_bytes;
+        columns(std::false_type{}, part, s, c, in_parts ? Scale(Final{}) : finish, ahead);
+        for (int64_t t = few; in_parts && t < window.taps; t += few) {
+          part.tap = window.tap + t, part.taps = std::min(few, window.taps - t);
+          columns(std::true_type{}, part, s + t * stride, c == nullptr ? nullptr : c + t * stride,
+                  t + few < window.taps ? Scale(Final{}) : finish, ahead);
         }
-        while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-        if (i < a.inner && a.can_overread && (limit == nullptr || target + i + N <= limit)) at(integral_constant<int, N>{}, one);
-        if constexpr (N >= 8) {
-          if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
-        }
-        while (i < a.inner) at(one, one);
       }
       Lane* const done = target;
       Code* const done_code = target_code;
@@ -237,6 +224,9 @@ struct Reduce {
 
   static void windows(const WindowsArgs& a) {
     const Scale finish(a.last);
+    if constexpr (N > 1) {
+      if (a.inner == 1 && rows_of_one<N>(a, finish)) return;
+    }
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const S* s = static_cast<const S*>(a.source) + source;
       const Code* c = a.source_code == nullptr ? nullptr : static_cast<const Code*>(a.source_code) + source;

@@ -281,7 +281,6 @@ const void* Reduction::divisors(const Range (&ranges)[dimensions], int64_t chann
 void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {
   int turn = 0;
   if (divide_first_) stage(tile, block, scratch, turn, false);
-  const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
   double uniform = 1;
   const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, 1, scratch, uniform) : nullptr;
   Block codes;
@@ -294,26 +293,15 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   } else if (codes_ != nullptr) {
     codes.code = scratch.codes[0].reserve(codes.strides.of[0] * codes.size[0] * kernels_.lane_bytes);
   }
-  PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
-                  {{codes.size[0], block.strides.of[0], result_strides_.of[0]},
-                   {codes.size[1], block.strides.of[1], result_strides_.of[1]}, {}},
-                  {codes.strides.of[0], codes.strides.of[1], 0},
-                  scratch.windows[1].data(), static_cast<int64_t>(scratch.windows[1].size()), scratch.windows[2].data(),
-                  static_cast<int64_t>(scratch.windows[2].size()), block.strides.of[2], block.strides.of[3],
-                  result_strides_.of[2], result_strides_.of[3], codes.strides.of[2], codes.strides.of[3], codes.size[4],
-                  code_scale_[1], divisor, uniform};
-  if (divisor != nullptr && codes.size[1] > 1) {  // divisors are those of one depth after another
-    const int64_t plane = codes.size[2] * codes.size[3] * kernels_.lane_bytes;
-    args.loops[1].count = 1;
-    for (int64_t d = 0; d < codes.size[1]; ++d) {
-      PixelsArgs one = args;
-      one.source = static_cast<const char*>(args.source) + d * block.strides.of[1] * source_bytes;
-      one.target = static_cast<char*>(args.target) + d * result_strides_.of[1] * element_bytes_;
-      one.divisors = static_cast<const char*>(divisor) + d * plane;
-      block.storage ? kernels_.first_pixels(one) : kernels_.next_pixels(one);
-    }
-    return;
-  }
+  const auto& windows = scratch.windows;
+  auto count = [&](int axis) { return static_cast<int64_t>(windows[axis].size()); };
+  const int64_t* const from = block.strides.of;
+  const int64_t* const to = result_strides_.of;
+  const int64_t* const code = codes.strides.of;
+  const PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
+                        codes.size[0], windows[0].data(), count(0), windows[1].data(), count(1), windows[2].data(), count(2),
+                        from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3], code[0], code[1], code[2], code[3],
+                        codes.size[4], code_scale_[0], code_scale_[1], divisor, uniform};
   block.storage ? kernels_.first_pixels(args) : kernels_.next_pixels(args);
   if (codes_ != nullptr && !bytes) store_codes(tile, codes);
 }

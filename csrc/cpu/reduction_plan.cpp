@@ -36,6 +36,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   }
   for (int axis = 0; axis < 3; ++axis) modes_[axis] = mode_of(axis);
   pixels_ = takes_pixels();
+  if (pixels_) std::fill_n(modes_, 3, Mode::Windows);
   source_strides_ = problem_strides(problem, source_size_);
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
@@ -63,13 +64,15 @@ Reduction::Mode Reduction::mode_of(int axis) const {
   return Mode::Windows;
 }
 
-// Height and width together, where channels are innermost and windows are small: reading an input again must cost less than
+// All axes together, where channels are innermost and windows are small: reading an input again must cost less than
 // a pass of its own, and 16-bit elements are converted again each time.
 bool Reduction::takes_pixels() const {
-  if (source_size_[4] == 1 || modes_[0] != Mode::Identity || modes_[1] != Mode::Windows || modes_[2] != Mode::Windows) return false;
+  if (source_size_[4] == 1 || modes_[2] != Mode::Windows) return false;
+  const bool one_axis = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity;
+  if (one_axis && codes_ == nullptr) return false;  // a single pass, which knows long windows
   double reads = 1;
   int64_t taps = 1;
-  for (int axis = 1; axis < 3; ++axis) {
+  for (int axis = 0; axis < 3; ++axis) {
     const Axis& a = views_[axis].axis;
     const int64_t outputs = std::max<int64_t>(1, a.output);
     reads *= static_cast<double>(a.max_taps() * outputs) / static_cast<double>(a.input);
@@ -86,11 +89,12 @@ void Reduction::choose_tiles() {
   int64_t* const tile = tile_size_;
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
 
-  tile[4] = result_size_[4] <= 1024 ? std::max<int64_t>(1, result_size_[4]) : 512;
+  tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;
   int64_t rows = 1;  // rows of the width kept by coded maxima for one row of results
   if (coded) rows = std::min(views_[1].axis.max_taps(), longest(2)) * std::min(views_[0].axis.max_taps(), longest(1));
-  const int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, coded_block_limit / rows)),
-                                               16);
+  int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, coded_block_limit / rows)), 16);
+  // Windows along the width are listed for each tile: a whole row where it is not too long, so that they are listed once.
+  if (modes_[2] == Mode::Windows && source_size_[4] == 1 && !coded) row_budget = std::max(row_budget, 8 * tile_elements);
   tile[3] = std::clamp<int64_t>(row_budget / (tile[4] * ratio(3)), 1, std::max<int64_t>(1, result_size_[3]));
   if (tile[3] * 4 > result_size_[3] * 3) tile[3] = std::max<int64_t>(1, result_size_[3]);
   int64_t elements = tile[3] * tile[4] * (result_size_[3] == 0 ? 1 : std::max<int64_t>(1, longest(3) / result_size_[3]));
@@ -121,17 +125,23 @@ int64_t Reduction::tiles() const {
 void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) const {
   list.clear();
   int64_t low = INT64_MAX, high = INT64_MIN;
-  Span last;
-  for (int64_t o = tile.result[axis + 1].begin; o < tile.result[axis + 1].end; ++o) {
+  const int64_t end = tile.result[axis + 1].end;
+  auto same = [&](const Span& a, const Span& b) {
+    return a.first == b.first && a.count == b.count && a.step == b.step && (codes_ == nullptr || a.tap == b.tap);
+  };
+  // Both ends of a span move one way where its step is 1, so results with equal spans are neighbours: found by doubling steps.
+  const bool gallop = views_[axis].axis.tap_step() == 1;
+  for (int64_t o = tile.result[axis + 1].begin; o < end;) {
     const Span span = spans_[axis].at(o);
-    const bool same = !list.empty() && span.first == last.first && span.count == last.count && span.step == last.step
-                      && (codes_ == nullptr || span.tap == last.tap);
-    last = span;
-    if (same) {
-      ++list.back().repeat;
-      continue;
+    int64_t next = o + 1;
+    const bool leap = gallop && span.count > 0;  // gaps between windows look alike
+    for (int64_t step = 1; next < end && step > 0;) {
+      const bool fits = next + step - 1 < end && same(span, spans_[axis].at(next + step - 1));
+      if (fits) next += step;
+      step = fits && leap ? 2 * step : fits ? 1 : step / 2;
     }
-    list.push_back({span.first, span.step, span.count, span.tap, 1});
+    list.push_back({span.first, span.step, span.count, span.tap, next - o});
+    o = next;
     if (span.count == 0) continue;
     low = std::min(low, span.first);
     high = std::max(high, span.first + (span.count - 1) * span.step + 1);

@@ -10,8 +10,8 @@ ReduceKernels reduce_kernels() {
   k.lanes_are_storage = direct;
   k.first = &Reduce<R, Keyed, Coded, T, Lane, true>::windows;
   k.next = &Reduce<R, Keyed, Coded, Lane, Lane, false>::windows;
-  k.first_pixels = &Pixels<R, Keyed, Coded, T, Lane, T, true>::plane;
-  k.next_pixels = &Pixels<R, Keyed, Coded, Lane, Lane, T, false>::plane;
+  k.first_pixels = &Pixels<R, Keyed, Coded, T, Lane, T, true>::planes;
+  k.next_pixels = &Pixels<R, Keyed, Coded, Lane, Lane, T, false>::planes;
   k.comb = &Reduce<R, Keyed, Coded, Lane, Lane, false>::comb;
   if constexpr (!R::is_max) k.spread = &Spread<Lane>::rows;
   k.fill = &fill_identity<R, Lane>;

@@ -7,6 +7,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "core/reducer.inl"
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
+#include "cpu/run.inl"
 #include "cpu/reduce.inl"
 #include "cpu/pixels.inl"
 #include "cpu/convert.inl"

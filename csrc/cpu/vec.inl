@@ -31,11 +31,12 @@ template <class V, class T>
 TP_INLINE void store_as(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
-// Windows read several rows at once, too many streams for what the processor fetches ahead by itself; far enough ahead for
+// Windows read several rows at once, too many streams for what the processor fetches ahead by itself: far enough ahead for
 // memory, near enough to stay in the second level of cache.
+constexpr int64_t prefetch_bytes = 4096;
 template <class T>
-TP_INLINE void prefetch_beyond(const T* p) {
-  __builtin_prefetch(reinterpret_cast<const char*>(p) + 4096);
+TP_INLINE void prefetch_beyond(const T* p, int64_t bytes = prefetch_bytes) {
+  __builtin_prefetch(reinterpret_cast<const char*>(p) + bytes);
 }
 template <class T, int N>
 TP_INLINE Vec<T, N> broadcast(T x) {
@@ -120,6 +121,21 @@ TP_INLINE void store_narrowed(T* p, Vec<Lane, N> v) {
 #define TP_SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, Vec<CodeOf<T>, N>{__VA_ARGS__})
 #endif
 
+// The first and the second half of a vector.
+template <class T, int N>
+struct Halves {
+  Vec<T, N / 2> low, high;
+};
+template <class T, int N>
+TP_INLINE Halves<T, N> halves(Vec<T, N> v) {
+  if constexpr (N == 2) {
+    return {v[0], v[1]};
+  } else {
+    Halves<T, N> parts;
+    std::memcpy(&parts, &v, sizeof(v));
+    return parts;
+  }
+}
 // De-interleaves 2 * N consecutive elements: even and odd positions.
 template <class T, int N>
 TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {

@@ -1,0 +1,107 @@
+// One long window whose taps lie side by side: lanes along the taps, put together at the end. Kernel: a Reduce. Included inside a
+// target region, before reduce.inl.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class Kernel, class R, bool Coded, class S, class Lane>
+struct Run {
+  using Code = CodeOf<Lane>;
+
+  // One window over W or more contiguous taps, lanes along them. The last vector overlaps the one before it, which a maximum
+  // does not mind: of equals it keeps the first. A sum leaves out what it has seen.
+  template <int W>
+  TP_INLINE static void run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
+    constexpr int U = Coded ? 2 : 4;
+    Vec<Lane, W> values[U];
+    Vec<Code, W> codes[U] = {};
+    const auto ramp = lane_numbers<W>();  // tap of each lane, from the vector's first
+    values[0] = Kernel::template load<W>(s);
+    if constexpr (Coded) codes[0] = ramp;
+    int64_t t = W;
+    if (window.taps >= W * U) {
+      for (int u = 1; u < U; ++u) {
+        values[u] = Kernel::template load<W>(s + u * W);
+        if constexpr (Coded) codes[u] = ramp + broadcast<Code, W>(static_cast<Code>(u * W));
+      }
+      for (t = W * U; t + W * U <= window.taps; t += W * U) {
+        for (int u = 0; u < U; ++u) {
+          const auto x = Kernel::template load<W>(s + t + u * W, 2 * prefetch_bytes);
+          Kernel::template take<W>(values[u], codes[u], x, ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
+        }
+      }
+      if constexpr (!Coded) {
+        for (int u = 1; u < U; ++u) values[0] = R::step(values[0], values[u]);
+      }
+    } else if constexpr (Coded) {
+      for (int u = 1; u < U; ++u) values[u] = values[0], codes[u] = codes[0];
+    }
+    for (; t + W <= window.taps; t += W) {
+      Kernel::template take<W>(values[0], codes[0], Kernel::template load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
+    }
+    if (t < window.taps) {
+      auto last = Kernel::template load<W>(s + window.taps - W);
+      const auto number = ramp + broadcast<Code, W>(static_cast<Code>(window.taps - W));
+      if constexpr (!R::is_max) last = select(number >= broadcast<Code, W>(static_cast<Code>(t)), last, Vec<Lane, W>{});
+      Kernel::template take<W>(values[0], codes[0], last, number);
+    }
+    if constexpr (Coded) {
+      const int64_t winner = winner_of<W, U>(values, codes);
+      value = Kernel::template load<1>(s + winner);
+      code = static_cast<Code>((window.tap + winner) * scale);
+    } else {
+      value = across<W>(values[0]);
+    }
+  }
+  template <int W>
+  TP_INLINE static Vec<Code, W> lane_numbers() {
+    if constexpr (W == 1) {
+      return 0;
+    } else {
+      return []<int... I>(std::integer_sequence<int, I...>) {
+        return Vec<Code, W>{static_cast<Code>(I)...};
+      }(std::make_integer_sequence<int, W>{});
+    }
+  }
+  // The tap that wins among the lanes of several states: the first of those equal to the largest, the last of NaNs.
+  template <int W, int U>
+  TP_INLINE static int64_t winner_of(const Vec<Lane, W> (&values)[U], const Vec<Code, W> (&codes)[U]) {
+    auto largest = values[0];
+    for (int u = 1; u < U; ++u) largest = R::step(largest, values[u]);
+    const Lane best = across<W>(largest);
+    const bool nan = R::beats(best, best);
+    const auto all = broadcast<Lane, W>(best);
+    const auto none = broadcast<Code, W>(std::numeric_limits<Code>::max());
+    Vec<Code, W> least = none;
+    for (int u = 0; u < U; ++u) {
+      const auto no_less = nan ? Vec<Code, W>(R::beats(values[u], values[u])) : Vec<Code, W>(~R::beats(all, values[u]));
+      const auto candidate = select(no_less, nan ? Vec<Code, W>(~codes[u]) : codes[u], none);  // the last is the least complement
+      least = select(candidate < least, candidate, least);
+    }
+    const Code first = least_across<W>(least);
+    return nan ? ~first : first;
+  }
+  template <int W>
+  TP_INLINE static Code least_across(Vec<Code, W> v) {
+    if constexpr (W == 1) {
+      return v;
+    } else {
+      const auto [low, high] = halves<Code, W>(v);
+      return least_across<W / 2>(select(low < high, low, high));
+    }
+  }
+  // The widest vectors that a window fills.
+  template <int W>
+  TP_INLINE static void any(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
+    if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
+    if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
+  }
+  // All lanes of a vector, in halves.
+  template <int W>
+  TP_INLINE static Lane across(Vec<Lane, W> v) {
+    if constexpr (W == 1) {
+      return v;
+    } else {
+      const auto [low, high] = halves<Lane, W>(v);
+      return across<W / 2>(R::step(low, high));
+    }
+  }
+};
