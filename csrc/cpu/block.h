@@ -12,6 +12,7 @@
 namespace torch_pooling::cpu {
 
 constexpr int64_t slack_bytes = 512;
+constexpr int64_t widest_vector = 64;  // bytes
 
 // One entry of a list of windows along an axis. The same window serves `repeat` consecutive outputs.
 struct Window {
@@ -47,6 +48,8 @@ struct WindowsArgs {
   int64_t code_scale;  // a tap adds (tap * code_scale) to its source code
   bool can_overread;   // and overrun its target, as far as `last` allows
   Final last;
+  int64_t slide = 0;        // the longest window, where windows overlap so much that blocks of that length pay; each is as long,
+  void* scratch = nullptr;  // or ends at an end of the source. Lanes and codes [slide, 2 vectors].
 };
 
 // All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
@@ -81,6 +84,7 @@ struct CombArgs {
   Loop loops[3];
   int64_t outputs, advance, step, taps;
   Final last;
+  void* scratch;  // two rows of the source, and slack
 };
 
 // Sums spread over s inputs each: target[l, q * s + r] = sum over m of source[l, q - m], m < ceil((taps - r) / s).

@@ -234,6 +234,8 @@ struct Reduce {
       Code* tc = Coded ? static_cast<Code*>(a.target_code) + target : nullptr;
       if (a.inner == 1) {
         single(a, finish, s, c, t, tc);
+      } else if (a.slide > 0) {
+        Slide<Reduce, R, Coded, S, Lane>::columns(a, finish, s, c, t, tc);
       } else {
         wide(a, finish, s, c, t, tc);
       }
@@ -296,6 +298,10 @@ struct Reduce {
   }
   static void comb(const CombArgs& a) {
     const bool unit = a.advance == 1;
+    using Long = Chain<Reduce, R, Coded, Lane>;
+    if constexpr (N > 1) {
+      if (Long::serves(a.taps)) return unit ? Long::template rows<1>(a) : Long::template rows<2>(a);
+    }
     switch (a.taps) {
       case 2: return unit ? comb_rows<1, 2>(a) : comb_rows<2, 2>(a);
       case 3: return unit ? comb_rows<1, 3>(a) : comb_rows<2, 3>(a);

@@ -164,6 +164,7 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
   loop_size[axis + 1] = 1;
   if (mode == Mode::Windows) {
     const std::vector<Window>& list = scratch.windows[axis];
+    void* const spare = scratch.slides[axis] > 0 ? scratch.row.reserve(scratch.slides[axis] * 4 * widest_vector) : nullptr;
     for_nest(loop_size, block.strides, target.strides, nullptr, axis + 1,
              [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
                // Rounded-up writes are harmless only while rows are written in ascending order.
@@ -175,7 +176,7 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
                                 target.code == nullptr ? nullptr : target.code + t * kernels_.lane_bytes,
                                 {loops[0], loops[1], loops[2]}, block.strides.of[axis + 1], target.strides.of[axis + 1], inner,
                                 list.data(), static_cast<int64_t>(list.size()), code_scale_[axis],
-                                ascending && can_overread(block), last};
+                                ascending && can_overread(block), last, scratch.slides[axis], spare};
                block.storage ? kernels_.first(args) : kernels_.next(args);
              });
   } else {
@@ -185,8 +186,9 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
     Loop loops[3];
     for (int d = 0; d < 3; ++d) loops[d] = {block.size[d], block.strides.of[d], target.strides.of[d]};
     if (mode == Mode::Comb) {
+      char* const spare = scratch.row.reserve(2 * (tile.comb_length * kernels_.lane_bytes + slack_bytes));
       kernels_.comb({source, target.data, target.code, {loops[0], loops[1], loops[2]}, target.size[3], comb.advance, comb.step,
-                     comb.taps, last});
+                     comb.taps, last, spare});
     } else {
       kernels_.spread({source + reach * source_bytes, target.data, {loops[0], loops[1], loops[2]}, tile.spread_count, comb.taps,
                        comb.advance});

@@ -89,7 +89,7 @@ class Reduction {
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
-  void list_windows(int axis, Tile& tile, std::vector<Window>& list) const;
+  void list_windows(int axis, Tile& tile, Scratch& scratch) const;
   void locate_sources(Tile& tile, Scratch& scratch) const;
   Block storage_block(const Tile& tile) const;
   bool writes_result(Mode mode) const;

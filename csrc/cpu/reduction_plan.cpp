@@ -8,7 +8,25 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t tile_elements = 4096;        // per intermediate block: half an L1 cache of floats
-constexpr int64_t coded_block_limit = 1 << 17;  // coded maxima keep one row for every source row of the tile
+constexpr int64_t large_block_limit = 1 << 20;  // in channels-last
+constexpr int64_t block_limit = 1 << 17;  // of a tile of large windows, or of a coded maximum with its row for every source row
+
+// The longest window, if blocks of that length cost less than windows one by one, and each window is as long or ends at an end of
+// the source, which blocks ask for.
+int64_t slide_of(const std::vector<Window>& list, int64_t extent) {
+  constexpr int64_t worthwhile = 8;
+  int64_t longest = 0, taps = 0;
+  for (const Window& window : list) {
+    longest = std::max(longest, window.taps);
+    taps += window.taps;
+  }
+  if (longest < worthwhile || taps < 4 * extent) return 0;
+  for (const Window& window : list) {
+    const bool whole = window.taps == longest || window.start == 0 || window.start + window.taps == extent;
+    if (!whole || window.taps == 0 || window.step != 1 || window.repeat != 1) return 0;
+  }
+  return longest;
+}
 
 Strides problem_strides(const Problem& problem, const int64_t (&size)[dimensions]) {
   Strides strides = packed_strides(size);
@@ -90,9 +108,18 @@ void Reduction::choose_tiles() {
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
 
   tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;
+  // Large windows that overlap, in channels-last: few channels, so that many rows fit.
+  bool large = false;
+  for (const AxisView& view : views_) large |= view.axis.overlaps() && view.axis.max_taps() >= 8;
+  if (large && tile[4] > 1) {
+    const int64_t vector = widest_vector / kernels_.lane_bytes;
+    const bool few = result_size_[0] * result_size_[4] < 16 * vector;
+    tile[4] = std::min(tile[4], few ? vector : 2 * vector);
+  }
+  const int64_t limit = large && tile[4] > 1 ? large_block_limit : block_limit;
   int64_t rows = 1;  // rows of the width kept by coded maxima for one row of results
   if (coded) rows = std::min(views_[1].axis.max_taps(), longest(2)) * std::min(views_[0].axis.max_taps(), longest(1));
-  int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, coded_block_limit / rows)), 16);
+  int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, block_limit / rows)), 16);
   // Windows along the width are listed for each tile: a whole row where it is not too long, so that they are listed once.
   if (modes_[2] == Mode::Windows && source_size_[4] == 1 && !coded) row_budget = std::max(row_budget, 8 * tile_elements);
   tile[3] = std::clamp<int64_t>(row_budget / (tile[4] * ratio(3)), 1, std::max<int64_t>(1, result_size_[3]));
@@ -100,9 +127,11 @@ void Reduction::choose_tiles() {
   int64_t elements = tile[3] * tile[4] * (result_size_[3] == 0 ? 1 : std::max<int64_t>(1, longest(3) / result_size_[3]));
   for (int d = 2; d >= 1; --d) {
     tile[d] = std::clamp<int64_t>(budget / (elements * ratio(d)), 1, std::max<int64_t>(1, result_size_[d]));
-    if (coded && views_[d - 1].axis.overlaps()) {  // neighbours repeat the rows they share: make that rare
-      const int64_t reach = std::min(views_[d - 1].axis.max_taps(), coded_block_limit / (4 * elements));
+    const Axis& axis = views_[d - 1].axis;
+    if (axis.overlaps() && (coded || axis.max_taps() >= 8)) {  // neighbours repeat the rows they share: make that rare
+      const int64_t reach = std::min(2 * axis.max_taps(), limit / elements - (coded ? axis.max_taps() : 0));
       tile[d] = std::clamp<int64_t>(std::max(tile[d], reach), 1, std::max<int64_t>(1, result_size_[d]));
+      if (axis.max_taps() >= 8 && tile[d] * 4 > result_size_[d] * 3) tile[d] = std::max<int64_t>(1, result_size_[d]);
     }
     if (tile[d] < result_size_[d]) break;
     elements *= longest(d);
@@ -122,7 +151,8 @@ int64_t Reduction::tiles() const {
 }
 
 // Windows of the tile along an axis, from the source's first position; equal neighbours become one.
-void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) const {
+void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
+  std::vector<Window>& list = scratch.windows[axis];
   list.clear();
   int64_t low = INT64_MAX, high = INT64_MIN;
   const int64_t end = tile.result[axis + 1].end;
@@ -149,6 +179,7 @@ void Reduction::list_windows(int axis, Tile& tile, std::vector<Window>& list) co
   if (low > high) low = high = 0;
   for (Window& window : list) window.start = window.taps == 0 ? 0 : window.start - low;
   tile.source[axis + 1] = {low, high};
+  scratch.slides[axis] = slide_of(list, high - low);
 }
 
 void Reduction::locate_sources(Tile& tile, Scratch& scratch) const {
@@ -158,7 +189,7 @@ void Reduction::locate_sources(Tile& tile, Scratch& scratch) const {
     Range& source = tile.source[axis + 1];
     switch (modes_[axis]) {
       case Mode::Identity: source = result; break;
-      case Mode::Windows: list_windows(axis, tile, scratch.windows[axis]); break;
+      case Mode::Windows: list_windows(axis, tile, scratch); break;
       case Mode::Comb: {
         const Comb comb = views_[axis].comb();
         tile.comb_first = comb.first + result.begin * comb.advance;
