@@ -154,15 +154,16 @@ void MaxScatter::list_origins(const Tile& tile, Scratch& scratch) const {
   scratch.segments.clear();
   scratch.origins.clear();
   if (takes_planes_together(tile)) {
-    for (int64_t p = 0; p < std::max<int64_t>(1, tile.planes.size() / turns); ++p) {
-      for (int64_t od = 0; od < axes[0].output; ++od) {
-        for (int64_t oh = 0; oh < axes[1].output; ++oh) {
-          const int64_t base = (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input + p * input_plane_;
-          for (int64_t ow = 0; ow < axes[2].output; ++ow) {
-            scratch.origins.push_back(static_cast<int32_t>(base + axes[2].origin_of(ow)));
-          }
-        }
+    for (int64_t od = 0; od < axes[0].output; ++od) {
+      for (int64_t oh = 0; oh < axes[1].output; ++oh) {
+        const int64_t base = (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input;
+        for (int64_t ow = 0; ow < axes[2].output; ++ow) scratch.origins.push_back(static_cast<int32_t>(base + axes[2].origin_of(ow)));
       }
+    }
+    const size_t listed = static_cast<size_t>(output_plane_) * static_cast<size_t>(std::max<int64_t>(1, tile.planes.size() / turns));
+    scratch.origins.reserve(listed);
+    for (size_t i = 0; scratch.origins.size() < listed; ++i) {
+      scratch.origins.push_back(scratch.origins[i] + static_cast<int32_t>(input_plane_));
     }
     return;
   }
