@@ -8,6 +8,9 @@ files left out (csrc/cuda and csrc/register_cuda.cpp), never a macro.
     pip install --no-build-isolation .        against the torch that is installed
     python setup.py build_ext --inplace       the same, for work in this folder; compiles what changed (ninja)
     MAX_JOBS=1, CXX=clang++                   fewer compilers at a time, another compiler
+    TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX"        GPUs to compile for (default: the ones at hand)
+    TORCH_POOLING_EMULATE=plain | sanitized   for tests: csrc/cuda by the C++ compiler against tests/cuda_emulation, in
+                                              the place of the CPU kernels (make test-emulated)
 """
 
 from __future__ import annotations
@@ -114,6 +117,12 @@ def openmp_flags(command: list[str], clang: bool) -> list[str]:
     return []
 
 
+def nvcc_flags(strict: bool) -> list[str]:
+    """Of csrc/cuda, whose sources see no header of torch. std::bit_cast and the like are constexpr functions of the host."""
+    warnings = ["--Werror", "all-warnings"] if strict else []
+    return ["-std=c++20", "-O3", "--expt-relaxed-constexpr", "--extended-lambda", "-Xcompiler", "-Wall,-Wextra", *warnings]
+
+
 # --- sources and flags ------------------------------------------------------------------------------------------------
 
 
@@ -139,20 +148,53 @@ def wants_cuda() -> bool:
     return True
 
 
+def emulated_sources() -> list[str]:
+    """The extension with csrc/cuda in the place of csrc/cpu: each .cu wrapped in a .cpp, plus the emulation itself."""
+    folder = Path("build", "emulated-sources")
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped = []
+    for path in sorted(glob("csrc/cuda/**/*.cu", recursive=True)):
+        wrapper = folder / f"{Path(path).stem}.cpp"
+        text = f'#include "{Path(path).relative_to("csrc").as_posix()}"\n'
+        if not wrapper.exists() or wrapper.read_text() != text:
+            wrapper.write_text(text)
+        wrapped.append(str(wrapper))
+    replaced = (os.path.join("csrc", "cpu", ""), os.path.join("csrc", "register_cpu.cpp"))
+    kept = [path for path in sources(cuda=False) if not path.startswith(replaced)]
+    parts = [os.path.join("tests", "cuda_emulation", name) for name in EMULATION]
+    return sorted([*kept, *wrapped, *parts])
+
+
+EMULATION = ("emulation.cpp", "isa.cpp", "register_emulated.cpp")
+EMULATION_FLAGS = {
+    "plain": ["-O1"],
+    # Undefined behaviour ends the program, as a bad access does: a test run must not pass with a warning.
+    "sanitized": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"],
+}
+
+
 def extension() -> setuptools.Extension:
-    cuda = wants_cuda()
+    emulation = os.environ.get("TORCH_POOLING_EMULATE")
+    if emulation is not None and emulation not in EMULATION_FLAGS:
+        sys.exit(f"TORCH_POOLING_EMULATE must be one of {', '.join(EMULATION_FLAGS)}, but is {emulation!r}")
+    cuda = emulation is None and wants_cuda()
     command, clang = checked_compiler()
     # -Werror is for us: a released source archive (it alone holds a PKG-INFO) must also build with compilers to come.
     strict = [] if Path("PKG-INFO").exists() else ["-Werror"]
-    headers = [f"-isystem{path}" for path in cpp_extension.include_paths()]  # theirs may warn, ours may not
+    headers = [f"-isystem{path}" for path in cpp_extension.include_paths(device_type="cuda" if cuda else "cpu")]  # theirs may warn
     cxx = ["-std=c++20", "-O3", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
-    flags = {"cxx": [*cxx, *openmp_flags(command, clang)], "nvcc": ["-std=c++20", "-O3"]}
+    includes = [os.path.abspath("csrc")]
+    if emulation is not None:
+        cxx += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", *EMULATION_FLAGS[emulation]]
+        includes.insert(0, os.path.abspath("tests/cuda_emulation/include"))
+    flags = {"cxx": [*cxx, *openmp_flags(command, clang)], "nvcc": nvcc_flags(strict=bool(strict))}
     make = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
     return make(
         name="torch_pooling._C",
-        sources=sources(cuda),
-        include_dirs=[os.path.abspath("csrc")],
+        sources=sources(cuda) if emulation is None else emulated_sources(),
+        include_dirs=includes,
         extra_compile_args=flags,
+        extra_link_args=[flag for flag in cxx if flag.startswith("-fsanitize")],
     )
 
 
