@@ -31,8 +31,10 @@ struct AxisPass {
 
 // --- doubling ---
 
-constexpr int doubling_elements = 2048;  // of one buffer in shared memory
-constexpr int doubling_each = doubling_elements / block_threads;
+// Elements of one buffer in shared memory, of two, and results of a block, kept in registers.
+template <class L>
+constexpr int doubling_room = 16384 / static_cast<int>(sizeof(L));
+constexpr int doubling_each = 8, doubling_results = doubling_each * block_threads;
 
 struct DoublingPlan {
   int32_t lanes_log = 0;  // inner elements of a tile: 1 << lanes_log
@@ -42,12 +44,12 @@ struct DoublingPlan {
 };
 
 template <class Op, class S, class D, bool coded>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ? 2 : 4)
     doubling(AxisPass a, DoublingPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
              D* __restrict__ result, Saved saved) {
   using L = Lane<S>;
-  __shared__ L values[2][doubling_elements];
-  __shared__ int16_t places[2][coded ? doubling_elements : 1];
+  __shared__ L values[2][doubling_room<L>];
+  __shared__ int16_t places[2][coded ? doubling_room<L> : 1];
   auto outer = static_cast<int32_t>(blockIdx.x);
   const int32_t lanes = 1 << plan.lanes_log;
   const int32_t inner_begin = plan.by_lane_tiles.split(outer) << plan.lanes_log;
@@ -146,7 +148,7 @@ constexpr int team_iterations = 64;  // added up in lanes before they are joined
 
 // V elements at a time: neighbours along the inner extent, or with `along` V taps of one window, read whole.
 template <class Op, class S, class D, bool coded, int V, bool along>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
     team(AxisPass a, TeamPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes, D* __restrict__ result,
          Saved saved, Wide<Op, Lane<S>>* __restrict__ parts, int64_t* __restrict__ part_codes) {
   using L = Lane<S>;
@@ -261,7 +263,7 @@ __global__ void __launch_bounds__(block_threads)
 
 // Joins the parts of windows that several teams shared, in order. Such windows read their axis whole.
 template <class Op, class D, bool coded>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 4)
     join(AxisPass a, int32_t splits, int64_t results, const Wide<Op, Lane<D>>* __restrict__ parts,
          const int64_t* __restrict__ part_codes, const int32_t* __restrict__ source_codes, D* __restrict__ result, Saved saved) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -70,7 +70,10 @@ __global__ void __launch_bounds__(block_threads)
   if (begin + V <= count) {
     store_pack<V>(result + begin, done);
   } else {
-    for (int v = 0; begin + v < count; ++v) result[begin + v] = done.at[v];
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      if (begin + v < count) result[begin + v] = done.at[v];
+    }
   }
 }
 

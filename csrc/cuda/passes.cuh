@@ -60,19 +60,30 @@ void run_team(Context& context, const AxisPass& a, const PassData<S, D>& data) {
   }
 }
 
-template <class Op, class S, class D, bool coded>
-void run_doubling(Context& context, const AxisPass& a, const PassData<S, D>& data) {
+// The largest tile whose sources fit; 0 where windows are too long for a tile to be worth it.
+template <class L>
+DoublingPlan plan_doubling(const AxisPass& a) {
   DoublingPlan plan;
   plan.longest = a.axis.most;
   plan.lanes_log = std::min(4, log2_ceil(a.inner));
-  while (plan.lanes_log > 0 && (doubling_elements >> plan.lanes_log) < 3 * a.axis.most_near(1)) --plan.lanes_log;
-  const int64_t room = doubling_elements >> plan.lanes_log;
-  int64_t low = 1, high = std::min<int64_t>(room, a.axis.results);
+  while (plan.lanes_log > 0 && (doubling_room<L> >> plan.lanes_log) < 3 * a.axis.most_near(1)) --plan.lanes_log;
+  const int64_t room = doubling_room<L> >> plan.lanes_log;
+  int64_t low = 0, high = std::min<int64_t>(doubling_results >> plan.lanes_log, a.axis.results);
+  const int64_t least = std::min<int64_t>(64, high);
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
-    (a.axis.most_near(middle) <= room ? low : high) = a.axis.most_near(middle) <= room ? middle : middle - 1;
+    if (std::min<int64_t>(a.axis.most_near(middle), a.axis.sources) <= room) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
   }
-  plan.tile = static_cast<int32_t>(low);
+  plan.tile = static_cast<int32_t>(low < least ? 0 : low);
+  return plan;
+}
+
+template <class Op, class S, class D, bool coded>
+void run_doubling(Context& context, const AxisPass& a, DoublingPlan plan, const PassData<S, D>& data) {
   const int32_t tiles = (a.axis.results + plan.tile - 1) / plan.tile;
   const int32_t lane_tiles = (a.inner + (1 << plan.lanes_log) - 1) >> plan.lanes_log;
   plan.by_tiles = Divider<int32_t>(tiles), plan.by_lane_tiles = Divider<int32_t>(lane_tiles);
@@ -82,10 +93,11 @@ void run_doubling(Context& context, const AxisPass& a, const PassData<S, D>& dat
 
 template <class Op, class S, class D, bool coded>
 void run_pass(Context& context, const AxisPass& a, const PassData<S, D>& data) {
-  const int64_t longest = a.axis.most, reach = a.axis.most_near(1);
+  const int64_t longest = a.axis.most;
   const bool apart = longest >= 32 && static_cast<int64_t>(a.axis.results) * longest <= 2 * static_cast<int64_t>(a.axis.sources);
-  if (a.length != 0 || apart || reach > doubling_elements / 2) return run_team<Op, S, D, coded, 1, false>(context, a, data);
-  run_doubling<Op, S, D, coded>(context, a, data);
+  const DoublingPlan plan = plan_doubling<Lane<S>>(a);
+  if (apart || plan.tile == 0) return run_team<Op, S, D, coded, 1, false>(context, a, data);
+  run_doubling<Op, S, D, coded>(context, a, plan, data);
 }
 
 // Whether this is one window over the whole of the last axis, for every position of the others.

@@ -32,7 +32,7 @@ __device__ __forceinline__ void pull_column(const Box<Int>& box, const typename 
 }
 
 template <class T, int V, class Int>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 ? 2 : 4)
     pull(Box<Int> box, const T* __restrict__ grads, Saved saved, T* __restrict__ result) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t id = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; id < box.threads; id += stride) {
@@ -63,7 +63,7 @@ struct Sift {
 
 // Grad is what the sources hold: T with the saved offsets at first, then sums in lanes with codes.
 template <class T, bool first, bool last>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 4)
     sift(Sift s, Box<int32_t> box, const T* __restrict__ grads, Saved saved, const Lane<T>* __restrict__ sums,
          const int32_t* __restrict__ codes, T* __restrict__ result, Lane<T>* __restrict__ next_sums,
          int32_t* __restrict__ next_codes) {

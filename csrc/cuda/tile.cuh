@@ -52,7 +52,7 @@ template <class T, class Window>
 constexpr int tile_rows = Window::taps == Window::stride ? 1 : Window::stride > 1 || tile_width<T> > 4 ? 2 : 4;
 
 template <class Op, class T, bool coded, class Window>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 3)
     tile(TileProblem a, const T* __restrict__ source, T* __restrict__ result, uint8_t* __restrict__ offsets) {
   using L = Lane<T>;
   constexpr int K = Window::taps, S = Window::stride, left = Window::left;
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(block_threads)
 
 // The backward: a thread owns P neighbouring inputs in R rows, and reads each output row that reaches them once.
 template <class T, bool coded, class Window>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 3)
     pull_tile(TileProblem a, const T* __restrict__ grads, const uint8_t* __restrict__ offsets, T* __restrict__ result) {
   using L = Lane<T>;
   constexpr int K = Window::taps, S = Window::stride, left = Window::left;
