@@ -135,17 +135,25 @@ def sources(cuda: bool) -> list[str]:
     return sorted(found)
 
 
-def wants_cuda() -> bool:
-    if torch.version.cuda is None or not glob("csrc/cuda/**/*.cu", recursive=True):
-        return False
+def why_no_cuda() -> str:
+    """Why the extension is built for the CPU only; empty where it is not."""
+    if "TORCH_POOLING_EMULATE" in os.environ:
+        return "this build is for tests"
+    if torch.version.cuda is None:
+        return f"torch {TORCH_VERSION}, which it was built for, is a build for the CPU"
     if cpp_extension.CUDA_HOME is None:
-        print(
-            f"torch_pooling: this torch is built for CUDA {torch.version.cuda} but there is no nvcc (set CUDA_HOME if "
-            "there is), so the extension is built for the CPU only.",
-            file=sys.stderr,
-        )
-        return False
-    return True
+        return f"there was no nvcc when it was built (torch is built for CUDA {torch.version.cuda}; set CUDA_HOME if there is one)"
+    return ""
+
+
+def choose_architectures() -> str:
+    """TORCH_CUDA_ARCH_LIST, else the GPUs at hand, else all that this torch runs on."""
+    if not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        present = {torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count())}
+        built = {(int(name[3:-1]), int(name[-1])) for name in torch._C._cuda_getArchFlags().split() if name[3:].isdigit()}
+        chosen = sorted(present or {each for each in built if each >= (7, 5)})
+        os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(f"{major}.{minor}" for major, minor in chosen)
+    return os.environ["TORCH_CUDA_ARCH_LIST"].replace(" ", ";")
 
 
 def emulated_sources() -> list[str]:
@@ -177,7 +185,9 @@ def extension() -> setuptools.Extension:
     emulation = os.environ.get("TORCH_POOLING_EMULATE")
     if emulation is not None and emulation not in EMULATION_FLAGS:
         sys.exit(f"TORCH_POOLING_EMULATE must be one of {', '.join(EMULATION_FLAGS)}, but is {emulation!r}")
-    cuda = emulation is None and wants_cuda()
+    cuda = not why_no_cuda()
+    if torch.version.cuda is not None and not cuda:
+        print(f"torch_pooling: built for the CPU only: {why_no_cuda()}.", file=sys.stderr)
     command, clang = checked_compiler()
     # -Werror is for us: a released source archive (it alone holds a PKG-INFO) must also build with compilers to come.
     strict = [] if Path("PKG-INFO").exists() else ["-Werror"]
@@ -199,13 +209,16 @@ def extension() -> setuptools.Extension:
 
 
 class BuildExtension(cpp_extension.BuildExtension):
-    """torch's own, with the two versions that the extension must know about passed in as macros."""
+    """torch's own, with what the extension must know about its own build passed in as strings."""
 
     def build_extensions(self) -> None:
         for one in self.extensions:
             one.define_macros += [
                 ("TORCH_POOLING_VERSION", f'"{self.distribution.get_version()}"'),
                 ("TORCH_POOLING_BUILT_FOR_TORCH", f'"{TORCH_VERSION}"'),
+                ("TORCH_POOLING_CUDA_VERSION", f'"{"" if why_no_cuda() else torch.version.cuda}"'),
+                ("TORCH_POOLING_CUDA_ARCHITECTURES", f'"{"" if why_no_cuda() else choose_architectures()}"'),
+                ("TORCH_POOLING_NO_CUDA", f'"{why_no_cuda()}"'),
             ]
         super().build_extensions()
 

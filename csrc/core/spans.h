@@ -97,6 +97,9 @@ struct Windows {
            && sources == results;
   }
 
+  // Of windows that move by one: the source at which result 0 begins, perhaps outside. Backward they are such windows, too.
+  Int leads() const { return kind == Kind::Sliding ? first : -first - (taps - 1); }
+
   TP_HOST_DEVICE Int origin_of(Int window) const { return first + window * advance; }
 
   TP_HOST_DEVICE SpanOf<Int> of(Int result) const {

@@ -1,7 +1,7 @@
 // Reductions along one axis of [outer, axis, inner], which large windows are made of: rows, then columns, then depth, each
-// through a workspace. `doubling` serves windows that overlap: in shared memory it builds the reductions of 1, 2, 4, ... neighbours,
-// and puts a window of n together from the binary digits of n, in scan order, so the cost of a window grows with log n, and
-// sums are trees. `team` serves long windows that hardly overlap, global pooling above all: some threads (part of a
+// through a workspace. `sliding` (sliding.cuh) serves windows that move by one. `doubling` serves all others that overlap, and very
+// long ones: in shared memory it builds the reductions of 1, 2, 4, ... neighbours, and puts a window of n together from the
+// binary digits of n, in scan order, so the cost of a window grows with log n, and sums are trees. `team` serves long windows that hardly overlap, global pooling above all: some threads (part of a
 // warp, a block, several blocks) share a window, and are joined in a fixed order.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once

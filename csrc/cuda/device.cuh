@@ -72,6 +72,19 @@ __device__ __forceinline__ Lane<T> identity() {
   }
 }
 
+// The larger of two, a NaN where there is one: one instruction where the GPU has it.
+template <class Op, class L>
+__device__ __forceinline__ L step(L best, L x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (Op::is_max && std::is_same_v<L, float>) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(best), "f"(x));
+    return larger;
+  }
+#endif
+  return Op::step(best, x);
+}
+
 // One more element, later in scan order than all before it.
 template <class Op, bool coded, class L, class Code>
 __device__ __forceinline__ void take(L& best, Code& code, L x, Code x_code) {
@@ -80,7 +93,7 @@ __device__ __forceinline__ void take(L& best, Code& code, L x, Code x_code) {
     best = better ? x : best;
     code = better ? x_code : code;
   } else {
-    best = Op::step(best, x);
+    best = step<Op>(best, x);
   }
 }
 // The same for elements that come in any order: codes tell which is the earlier one.
@@ -91,7 +104,7 @@ __device__ __forceinline__ void merge(L& best, Code& code, L x, Code x_code) {
     best = better ? x : best;
     code = better ? x_code : code;
   } else {
-    best = Op::step(best, x);
+    best = step<Op>(best, x);
   }
 }
 

@@ -36,6 +36,17 @@ bool pull_small(Context& context, const Slice& slice, const T* grads, const Save
   });
 }
 
+template <class Body>
+void with_offsets(const Saved& saved, const Body& body) {
+  switch (saved.type) {
+    case OffsetType::UInt8: return body(static_cast<const uint8_t*>(saved.data));
+    case OffsetType::UInt16: return body(static_cast<const uint16_t*>(saved.data));
+    case OffsetType::Int32: return body(static_cast<const int32_t*>(saved.data));
+    case OffsetType::Int64: return body(static_cast<const int64_t*>(saved.data));
+  }
+  throw std::logic_error("unknown offset type");
+}
+
 // From the outermost axis that matters to the width.
 template <class T>
 void sift_axes(Context& context, const Slice& slice, const T* grads, const Saved& saved, T* result) {
@@ -52,17 +63,22 @@ void sift_axes(Context& context, const Slice& slice, const T* grads, const Saved
     s.inner = static_cast<int32_t>(slice.inner);
     for (int other = axis + 1; other < 3; ++other) s.inner *= static_cast<int32_t>(size[other]);
     s.by_inner = Divider<int32_t>(s.inner), s.by_size = Divider<int32_t>(s.axis.results);
-    s.by_scale = Divider<int32_t>(box.code_scale[axis]);
-    s.limit = static_cast<int32_t>(slice.problem->window_elements());
+    s.scale = box.code_scale[axis], s.tap_step = s.axis.advance / s.axis.common;
     const int64_t elements = slice.outer * size[0] * size[1] * size[2] * slice.inner;
     s.threads = static_cast<int32_t>(elements);
     if (axis == 2) {
-      return launch(context, sift<T, false, true>, elements, s, box, grads, saved, sums, codes, result, nullptr, nullptr);
+      return launch(context, sift<T, int32_t, false, true>, elements, s, box, grads, saved, sums, codes, result, nullptr, nullptr);
     }
     L* const next_sums = static_cast<L*>(context.allocate(elements * static_cast<int64_t>(sizeof(L))));
     int32_t* const next_codes = static_cast<int32_t*>(context.allocate(elements * static_cast<int64_t>(sizeof(int32_t))));
-    const auto kernel = axis == first_axis ? sift<T, true, false> : sift<T, false, false>;
-    launch(context, kernel, elements, s, box, grads, saved, sums, codes, nullptr, next_sums, next_codes);
+    if (axis == first_axis) {
+      with_offsets(saved, [&](const auto* offsets) {
+        using Offset = std::remove_cvref_t<decltype(*offsets)>;
+        launch(context, sift<T, Offset, true, false>, elements, s, box, grads, saved, nullptr, offsets, nullptr, next_sums, next_codes);
+      });
+    } else {
+      launch(context, sift<T, int32_t, false, false>, elements, s, box, grads, saved, sums, codes, nullptr, next_sums, next_codes);
+    }
     sums = next_sums, codes = next_codes;
   }
 }

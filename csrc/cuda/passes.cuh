@@ -6,6 +6,7 @@
 
 #include "cuda/axis.cuh"
 #include "cuda/plan.cuh"
+#include "cuda/sliding.cuh"
 
 namespace torch_pooling::cuda {
 
@@ -91,8 +92,32 @@ void run_doubling(Context& context, const AxisPass& a, DoublingPlan plan, const 
   launch(context, doubling<Op, S, D, coded>, blocks * block_threads, a, plan, data.source, data.source_codes, data.result, data.saved);
 }
 
+// Whether windows move by one, and are neither too short nor too long for it.
+inline bool slides(const AxisPass& a) {
+  using Kind = Windows<int32_t>::Kind;
+  const bool moves = a.axis.kind == Kind::Sliding || a.axis.kind == Kind::InverseSliding;
+  return moves && a.axis.advance == 1 && a.axis.step == 1 && a.axis.taps >= sliding_run && a.axis.taps <= sliding_longest;
+}
+
+template <class Op, class S, class D, bool coded>
+void run_sliding(Context& context, const AxisPass& a, const PassData<S, D>& data) {
+  constexpr int room = sliding_room<Lane<S>>;
+  SlidingPlan plan;
+  plan.lanes_log = std::min(5, log2_ceil(a.inner));
+  while (plan.lanes_log > 0 && (room >> plan.lanes_log) < 3 * a.axis.taps) --plan.lanes_log;
+  const int32_t results = (a.axis.results + sliding_run - 1) / sliding_run * sliding_run;
+  plan.tile = std::min(results, ((room >> plan.lanes_log) - a.axis.taps + 1) / sliding_run * sliding_run);
+  const int32_t tiles = (a.axis.results + plan.tile - 1) / plan.tile;
+  const int32_t lane_tiles = (a.inner + (1 << plan.lanes_log) - 1) >> plan.lanes_log;
+  plan.first = a.axis.leads();
+  plan.by_tiles = Divider<int32_t>(tiles), plan.by_lane_tiles = Divider<int32_t>(lane_tiles);
+  const int64_t blocks = static_cast<int64_t>(a.outer) * tiles * lane_tiles;
+  launch(context, sliding<Op, S, D, coded>, blocks * block_threads, a, plan, data.source, data.source_codes, data.result, data.saved);
+}
+
 template <class Op, class S, class D, bool coded>
 void run_pass(Context& context, const AxisPass& a, const PassData<S, D>& data) {
+  if (slides(a)) return run_sliding<Op, S, D, coded>(context, a, data);
   const int64_t longest = a.axis.most;
   const bool apart = longest >= 32 && static_cast<int64_t>(a.axis.results) * longest <= 2 * static_cast<int64_t>(a.axis.sources);
   const DoublingPlan plan = plan_doubling<Lane<S>>(a);

@@ -57,56 +57,51 @@ constexpr int32_t mixed = -2;   // outputs name several taps of one row: to be l
 // One axis of the traversal: results along `axis` replace sources, the axes before it are done, those after it are not.
 struct Sift {
   Windows<int32_t> axis;
-  Divider<int32_t> by_inner, by_size, by_scale;  // positions after the axis; the axis; taps of the axes after it
-  int32_t inner = 1, limit = 0, threads = 0;      // limit: offsets from here on name nothing
+  Divider<int32_t> by_inner, by_size;                // positions after the axis; the axis
+  int32_t inner = 1, scale = 1, tap_step = 1;         // scale: taps of the axes after it
+  int32_t threads = 0;
 };
 
-// Grad is what the sources hold: T with the saved offsets at first, then sums in lanes with codes.
-template <class T, bool first, bool last>
+// At first sources hold gradients T and saved offsets, then sums in lanes and codes; `saved` is for what is mixed.
+template <class T, class Code, bool first, bool last>
 __global__ void __launch_bounds__(block_threads, 4)
     sift(Sift s, Box<int32_t> box, const T* __restrict__ grads, Saved saved, const Lane<T>* __restrict__ sums,
-         const int32_t* __restrict__ codes, T* __restrict__ result, Lane<T>* __restrict__ next_sums,
-         int32_t* __restrict__ next_codes) {
+         const Code* __restrict__ codes, T* __restrict__ result, Lane<T>* __restrict__ next_sums, int32_t* __restrict__ next_codes) {
   const auto id = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (id >= s.threads) return;
   int32_t rest = id;
   const int32_t inner = s.by_inner.split(rest);
   const int32_t at = s.by_size.split(rest);
   const SpanOf<int32_t> span = s.axis.of(at);
+  using Number = std::conditional_t<sizeof(Code) == 8, int64_t, int32_t>;
   Lane<T> total = 0;
   int32_t found = nobody;
-  for (int32_t n = 0; n < span.count; ++n) {
-    const int32_t o = span.first + n * span.step;
-    const int32_t from = (rest * s.axis.sources + o) * s.inner + inner;
-    int32_t code[1];
-    if constexpr (first) {
-      saved.get<1>(from, code);
-      if (code[0] < 0 || code[0] >= s.limit) continue;
-    } else {
-      code[0] = codes[from];
-      if (code[0] == nobody) continue;
-    }
-    const int32_t tap = s.axis.tap_of(o, at);
-    if (code[0] == mixed) {
+  const bool even = s.axis.kind == Windows<int32_t>::Kind::InverseSliding;  // then taps go down by the same each time
+  int32_t tap = span.tap;
+  int32_t from = (rest * s.axis.sources + span.first) * s.inner + inner;
+  for (int32_t n = 0; n < span.count; ++n, from += span.step * s.inner, tap -= s.tap_step) {
+    const Code code = codes[from];
+    if (!even) tap = s.axis.tap_of(span.first + n * span.step, at);
+    const int32_t begin = tap * s.scale;
+    if (static_cast<Number>(code) >= begin && static_cast<Number>(code) < begin + s.scale) {
+      const auto remaining = static_cast<int32_t>(code) - begin;
+      if constexpr (first) {
+        total += widen(grads[from]);
+      } else {
+        total += sums[from];
+      }
+      found = found == nobody || found == remaining ? remaining : mixed;
+    } else if constexpr (!first) {
+      if (code != mixed) continue;
       if constexpr (last) {
         const typename Box<int32_t>::Place p = box.place(id, 1);
         Lane<T> one[1] = {total};
-        pull_column<1>(box, p, box.axis[0].of(p.at[0]), box.axis[1].of(p.at[1]), o, tap, grads, saved, one);
+        pull_column<1>(box, p, box.axis[0].of(p.at[0]), box.axis[1].of(p.at[1]), span.first + n * span.step, tap, grads, saved, one);
         total = one[0];
       } else {
         found = mixed;
       }
-      continue;
     }
-    const int32_t mine = s.by_scale.quotient(code[0]);
-    if (mine != tap) continue;
-    const int32_t remaining = code[0] - mine * s.by_scale.divisor;
-    if constexpr (first) {
-      total += widen(grads[from]);
-    } else {
-      total += sums[from];
-    }
-    found = found == nobody || found == remaining ? remaining : mixed;
   }
   if constexpr (last) {
     result[id] = narrow<T>(total);
