@@ -28,12 +28,15 @@ SITE_PACKAGES := $(IN_VENV) -c 'import sysconfig; print(sysconfig.get_path("pure
 PIP := PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(IN_VENV) -m pip
 BUILT := build/made-in$(VENV)
 
-.PHONY: help test demo bench lint build clean distclean FORCE
+.PHONY: help test demo bench lint build clean distclean test-emulated check-cuda check-cuda-torch FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make test     the whole test suite'
 	@echo 'make demo     ours against torch on two photographs; a table and a picture in $(OUT)/'
+	@echo 'make test-emulated     the test suite on the CUDA kernels, run as C++; under AddressSanitizer; with threads permuted'
+	@echo 'make check-cuda        compiles them with nvcc: warnings, registers, spills, 128-bit accesses'
+	@echo 'make check-cuda-torch  builds the CUDA extension against a torch with CUDA and runs the CPU tests on it'
 	@echo 'make bench    the benchmark'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make build    the environment and the extension only'
@@ -53,6 +56,33 @@ lint: $(VENV)/requirements.stamp
 	$(IN_VENV) -m mypy
 
 build: $(BUILT)
+
+# The kernels of csrc/cuda without a GPU. Each emulated build lies in a folder of its own, with a copy of the package: tests are
+# run from there, so that Python finds that one. The sanitizers' run is on a part of the tests, for it is ten times slower.
+EMULATED_SOURCES = $(shell find csrc tests/cuda_emulation torch_pooling -type f ! -name '*.so' ! -name '*.pyc')
+EMULATED_TESTS ?= tests
+SANITIZED_TESTS ?= tests/test_forward.py tests/test_backward.py tests/test_offsets_on_cuda.py tests/test_layouts.py
+IN_VENV_HERE = $(abspath $(IN_VENV))
+
+build/emulated-%/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
+	@echo "== compiling the emulated kernels ($*)"
+	@TORCH_POOLING_EMULATE=$* $(IN_VENV) setup.py --quiet build --build-lib build/emulated-$* --build-temp build/emulated-$*-objects
+	@touch $@
+
+test-emulated: build/emulated-plain/built build/emulated-sanitized/built
+	cd build/emulated-plain && $(IN_VENV_HERE) -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(addprefix ../../,$(EMULATED_TESTS))
+	cd build/emulated-plain && $(IN_VENV_HERE) ../../tests/cuda_emulation/permuted.py
+	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/cuda_emulation/sanitized.py -n $(WORKERS) \
+	  $(addprefix ../../,$(SANITIZED_TESTS))
+
+check-cuda: $(VENV)/requirements.stamp
+	$(IN_VENV) tests/cuda_emulation/check_cuda.py $(CHECK_ARGS)
+
+# A torch with CUDA is imported, and the extension is linked, without a GPU.
+CUDA_TORCH ?= torch==2.11.0
+CUDA_INDEX ?=
+check-cuda-torch:
+	tests/cuda_emulation/check_cuda_torch.sh "$(PYTHON)" "$(CUDA_TORCH)" "$(CUDA_INDEX)"
 
 clean:
 	rm -rf build dist *.egg-info torch_pooling/_C*.so demo-output .pytest_cache .mypy_cache .ruff_cache

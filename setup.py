@@ -8,6 +8,9 @@ files left out (csrc/cuda and csrc/register_cuda.cpp), never a macro.
     pip install --no-build-isolation .        against the torch that is installed
     python setup.py build_ext --inplace       the same, for work in this folder; compiles what changed (ninja)
     MAX_JOBS=1, CXX=clang++                   fewer compilers at a time, another compiler
+    TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX"        GPUs to compile for (default: the ones at hand)
+    TORCH_POOLING_EMULATE=plain | sanitized   for tests: csrc/cuda by the C++ compiler against tests/cuda_emulation, in
+                                              the place of the CPU kernels (make test-emulated)
 """
 
 from __future__ import annotations
@@ -114,6 +117,12 @@ def openmp_flags(command: list[str], clang: bool) -> list[str]:
     return []
 
 
+def nvcc_flags(strict: bool) -> list[str]:
+    """Of csrc/cuda, whose sources see no header of torch. std::bit_cast and the like are constexpr functions of the host."""
+    warnings = ["--Werror", "all-warnings"] if strict else []
+    return ["-std=c++20", "-O3", "--expt-relaxed-constexpr", "--extended-lambda", "-Xcompiler", "-Wall,-Wextra", *warnings]
+
+
 # --- sources and flags ------------------------------------------------------------------------------------------------
 
 
@@ -126,44 +135,90 @@ def sources(cuda: bool) -> list[str]:
     return sorted(found)
 
 
-def wants_cuda() -> bool:
-    if torch.version.cuda is None or not glob("csrc/cuda/**/*.cu", recursive=True):
-        return False
+def why_no_cuda() -> str:
+    """Why the extension is built for the CPU only; empty where it is not."""
+    if "TORCH_POOLING_EMULATE" in os.environ:
+        return "this build is for tests"
+    if torch.version.cuda is None:
+        return f"torch {TORCH_VERSION}, which it was built for, is a build for the CPU"
     if cpp_extension.CUDA_HOME is None:
-        print(
-            f"torch_pooling: this torch is built for CUDA {torch.version.cuda} but there is no nvcc (set CUDA_HOME if "
-            "there is), so the extension is built for the CPU only.",
-            file=sys.stderr,
-        )
-        return False
-    return True
+        return f"there was no nvcc when it was built (torch is built for CUDA {torch.version.cuda}; set CUDA_HOME if there is one)"
+    return ""
+
+
+def choose_architectures() -> str:
+    """TORCH_CUDA_ARCH_LIST, else the GPUs at hand, else all that this torch runs on."""
+    if not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        present = {torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count())}
+        built = {(int(name[3:-1]), int(name[-1])) for name in torch._C._cuda_getArchFlags().split() if name[3:].isdigit()}
+        chosen = sorted(present or {each for each in built if each >= (7, 5)})
+        os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(f"{major}.{minor}" for major, minor in chosen)
+    return os.environ["TORCH_CUDA_ARCH_LIST"].replace(" ", ";")
+
+
+def emulated_sources() -> list[str]:
+    """The extension with csrc/cuda in the place of csrc/cpu: each .cu wrapped in a .cpp, plus the emulation itself."""
+    folder = Path("build", "emulated-sources")
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped = []
+    for path in sorted(glob("csrc/cuda/**/*.cu", recursive=True)):
+        wrapper = folder / f"{Path(path).stem}.cpp"
+        text = f'#include "{Path(path).relative_to("csrc").as_posix()}"\n'
+        if not wrapper.exists() or wrapper.read_text() != text:
+            wrapper.write_text(text)
+        wrapped.append(str(wrapper))
+    replaced = (os.path.join("csrc", "cpu", ""), os.path.join("csrc", "register_cpu.cpp"))
+    kept = [path for path in sources(cuda=False) if not path.startswith(replaced)]
+    parts = [os.path.join("tests", "cuda_emulation", name) for name in EMULATION]
+    return sorted([*kept, *wrapped, *parts])
+
+
+EMULATION = ("emulation.cpp", "isa.cpp", "register_emulated.cpp")
+EMULATION_FLAGS = {
+    "plain": ["-O1"],
+    # Undefined behaviour ends the program, as a bad access does: a test run must not pass with a warning.
+    "sanitized": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"],
+}
 
 
 def extension() -> setuptools.Extension:
-    cuda = wants_cuda()
+    emulation = os.environ.get("TORCH_POOLING_EMULATE")
+    if emulation is not None and emulation not in EMULATION_FLAGS:
+        sys.exit(f"TORCH_POOLING_EMULATE must be one of {', '.join(EMULATION_FLAGS)}, but is {emulation!r}")
+    cuda = not why_no_cuda()
+    if torch.version.cuda is not None and not cuda:
+        print(f"torch_pooling: built for the CPU only: {why_no_cuda()}.", file=sys.stderr)
     command, clang = checked_compiler()
     # -Werror is for us: a released source archive (it alone holds a PKG-INFO) must also build with compilers to come.
     strict = [] if Path("PKG-INFO").exists() else ["-Werror"]
-    headers = [f"-isystem{path}" for path in cpp_extension.include_paths()]  # theirs may warn, ours may not
+    headers = [f"-isystem{path}" for path in cpp_extension.include_paths(device_type="cuda" if cuda else "cpu")]  # theirs may warn
     cxx = ["-std=c++20", "-O3", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
-    flags = {"cxx": [*cxx, *openmp_flags(command, clang)], "nvcc": ["-std=c++20", "-O3"]}
+    includes = [os.path.abspath("csrc")]
+    if emulation is not None:
+        cxx += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", *EMULATION_FLAGS[emulation]]
+        includes.insert(0, os.path.abspath("tests/cuda_emulation/include"))
+    flags = {"cxx": [*cxx, *openmp_flags(command, clang)], "nvcc": nvcc_flags(strict=bool(strict))}
     make = cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension
     return make(
         name="torch_pooling._C",
-        sources=sources(cuda),
-        include_dirs=[os.path.abspath("csrc")],
+        sources=sources(cuda) if emulation is None else emulated_sources(),
+        include_dirs=includes,
         extra_compile_args=flags,
+        extra_link_args=[flag for flag in cxx if flag.startswith("-fsanitize")],
     )
 
 
 class BuildExtension(cpp_extension.BuildExtension):
-    """torch's own, with the two versions that the extension must know about passed in as macros."""
+    """torch's own, with what the extension must know about its own build passed in as strings."""
 
     def build_extensions(self) -> None:
         for one in self.extensions:
             one.define_macros += [
                 ("TORCH_POOLING_VERSION", f'"{self.distribution.get_version()}"'),
                 ("TORCH_POOLING_BUILT_FOR_TORCH", f'"{TORCH_VERSION}"'),
+                ("TORCH_POOLING_CUDA_VERSION", f'"{"" if why_no_cuda() else torch.version.cuda}"'),
+                ("TORCH_POOLING_CUDA_ARCHITECTURES", f'"{"" if why_no_cuda() else choose_architectures()}"'),
+                ("TORCH_POOLING_NO_CUDA", f'"{why_no_cuda()}"'),
             ]
         super().build_extensions()
 

@@ -256,7 +256,10 @@ PYBIND11_MODULE(_C, m) {
   // The importer looks for this text in the file before it loads it: a library built for another torch must not be loaded.
   m.attr("built_for_torch") = std::string("torch_pooling built for torch " TORCH_POOLING_BUILT_FOR_TORCH).substr(30);
   m.attr("version") = TORCH_POOLING_VERSION;
-  m.attr("cuda_version") = pybind11::none();
+  // Of the CUDA kernels: the version they were compiled with, and for which GPUs; else why there are none.
+  m.attr("cuda_version") = std::string(TORCH_POOLING_CUDA_VERSION);
+  m.attr("cuda_architectures") = std::string(TORCH_POOLING_CUDA_ARCHITECTURES);
+  m.attr("no_cuda") = std::string(TORCH_POOLING_NO_CUDA);
   m.def("compiled_instruction_sets", &tp::cpu::compiled_instruction_sets);
   m.def("runnable_instruction_sets", &tp::cpu::runnable_instruction_sets);
   m.def("instruction_set", [] { return std::string(tp::cpu::kernels().name); });

@@ -12,6 +12,9 @@ struct Cpu {
   using Int = int64_t;
   static constexpr bool computes = true;
 
+  struct Guard {  // there is one CPU
+    explicit Guard(const at::Tensor&) {}
+  };
   static at::Tensor empty(c10::IntArrayRef sizes, const at::TensorOptions& options) {
     return at::detail::empty_cpu(sizes, options);
   }

@@ -12,12 +12,20 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from emulated import reason_to_skip
 from torch_pooling import _library
 
 FORCED = os.environ.get("TORCH_POOLING_ISA")
 INSTRUCTION_SETS = [FORCED] if FORCED else _library.instruction_sets()
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        reason = reason_to_skip(f"{item.path.name}::{item.name}")
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _force_in_turn() -> Iterator[str]:

@@ -3,7 +3,7 @@
 Reads the include and import lines of the sources (comments left out), nothing is compiled. The rules: csrc/core stands
 alone; csrc/cpu and csrc/cuda know core and never each other, and no torch but the two 16-bit types and, in the launch
 files, ATen's threads; csrc/ops knows no device; only the register files join the two; stride, padding and dilation are
-worked with in core/window.h alone. Python: _library <- functional <- modules.
+worked with in core/window.h alone (and its narrow twin for devices, core/spans.h). Python: _library <- functional <- modules.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def test_one_file_pays_for_pybind11() -> None:
 def test_only_the_window_computes_with_padding_and_dilation(path: Path) -> None:
     name = relative(path)
     passes_them_on = (
-        name in ("core/window.h", "core/problem.h")
+        name in ("core/window.h", "core/spans.h", "core/problem.h")
         or name.startswith(("ops/", "register_"))
         or path in binding_files()
     )

@@ -75,7 +75,12 @@ def force_instruction_set(name: str | None) -> None:
 
 def cuda_version() -> str | None:
     """The CUDA version this build was made for, or ``None`` for a build without CUDA kernels."""
-    return _C.cuda_version
+    return _C.cuda_version or None
+
+
+def cuda_architectures() -> list[str]:
+    """The compute capabilities this build has kernels for, such as 9.0; empty for a build without CUDA kernels."""
+    return [name for name in _C.cuda_architectures.split(";") if name]
 
 
 def sliding_window(
@@ -91,6 +96,13 @@ def adaptive_window(input: int, output: int) -> tuple[list[list[int]], list[list
 
 
 _ = instruction_set()  # TORCH_POOLING_ISA names one that cannot run: say so now, not at the first call
+
+
+def _refuse_cuda(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError(
+        f"this build of torch_pooling has no CUDA kernels: {_C.no_cuda}. Where torch has CUDA and nvcc is installed, "
+        f"`{_CURE}` in its source folder compiles them."
+    )
 
 
 def _register_batching(name: str, tensors: int, window: int) -> None:
@@ -120,6 +132,7 @@ def _register_batching(name: str, tensors: int, window: int) -> None:
     torch.library.register_vmap(f"torch_pooling::{name}", rule)
 
 
+_without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long as this module
 for _name, _tensors, _window in (
     ("avg_pool", 1, 1),
     ("avg_pool_backward", 1, 2),
@@ -137,3 +150,5 @@ for _name, _tensors, _window in (
     ("adaptive_max_pool_indices", 1, 1),
 ):
     _register_batching(_name, _tensors, _window)
+    if cuda_version() is None:
+        _without_cuda.impl(_name, _refuse_cuda, "CUDA")

@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace torch_pooling {
 
 struct BFloat16Bits {
@@ -15,9 +17,9 @@ struct HalfBits {
   uint16_t bits;
 };
 
-inline float to_float(BFloat16Bits value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+TP_HOST_DEVICE inline float to_float(BFloat16Bits value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
-inline float to_float(HalfBits value) {
+TP_HOST_DEVICE inline float to_float(HalfBits value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
   const uint32_t exponent = (value.bits >> 10) & 0x1fu;
   const uint32_t mantissa = value.bits & 0x3ffu;
@@ -29,13 +31,13 @@ inline float to_float(HalfBits value) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-inline BFloat16Bits to_bfloat16(float value) {
+TP_HOST_DEVICE inline BFloat16Bits to_bfloat16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {0x7fc0};
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-inline HalfBits to_half(float value) {
+TP_HOST_DEVICE inline HalfBits to_half(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
   const uint32_t magnitude = bits & 0x7fffffffu;

@@ -1,5 +1,5 @@
 // Operator bodies, the same for every device: check, size, allocate, launch. A Device says how sizes are written (plain or
-// symbolic), how to allocate, and which launchers run; Meta has none. Sliding and adaptive windows share every body.
+// symbolic), how to allocate, what makes it current (Guard), and which launchers run; Meta has none. Sliding and adaptive windows share every body.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
@@ -150,6 +150,7 @@ struct Pool {
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
+      const typename Device::Guard guard(input);
       const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
       Device::avg_pool(problem, dense.const_data_ptr(), output.mutable_data_ptr());
     }
@@ -166,6 +167,7 @@ struct Pool {
     at::Tensor grad_input = empty(sizes, sizes.input, channels_last, grad_output.scalar_type(), grad_output);
     if constexpr (Device::computes) {
       if (grad_input.numel() == 0) return grad_input;
+      const typename Device::Guard guard(grad_output);
       const at::Tensor dense = to_dense(grad_output, sizes.rank, channels_last);
       Device::avg_pool_backward(problem, dense.const_data_ptr(), grad_input.mutable_data_ptr());
     }
@@ -180,6 +182,7 @@ struct Pool {
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
+      const typename Device::Guard guard(input);
       const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
       Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense.const_data_ptr(), output.mutable_data_ptr(), nullptr,
                        OffsetType::UInt8);
@@ -199,6 +202,7 @@ struct Pool {
     at::Tensor offsets = empty(sizes, sizes.output, channels_last, scalar_type_of(type), input);
     if constexpr (Device::computes) {
       if (output.numel() == 0) return {output, offsets};
+      const typename Device::Guard guard(input);
       const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
       Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense.const_data_ptr(), output.mutable_data_ptr(),
                        offsets.mutable_data_ptr(), type);
@@ -236,6 +240,7 @@ struct Pool {
       if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
       at::Tensor grad_input = empty(sizes, sizes.input, channels_last, grad_output.scalar_type(), grad_output);
       if (grad_input.numel() == 0) return grad_input;
+      const typename Device::Guard guard(grad_output);
       const at::Tensor dense = to_dense(grad_output, sizes.rank, channels_last);
       Device::max_pool_backward(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type,
                                 grad_input.mutable_data_ptr());
@@ -264,6 +269,7 @@ struct Pool {
       if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
       at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
       if (output.numel() == 0) return output;
+      const typename Device::Guard guard(input);
       const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
       Device::max_pool_gather(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type, output.mutable_data_ptr());
       return output;
@@ -284,6 +290,7 @@ struct Pool {
       if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
       at::Tensor indices = empty(sizes, sizes.output, channels_last, at::kLong, offsets);
       if (indices.numel() == 0) return indices;
+      const typename Device::Guard guard(offsets);
       Device::max_pool_indices(problem, dense_offsets.const_data_ptr(), type, static_cast<int64_t*>(indices.mutable_data_ptr()));
       return indices;
     } else {

@@ -193,6 +193,13 @@ Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& 
               " elements (spatial sizes only), but got ", input_size.size());
   constexpr int64_t most = int64_t{1} << 60;
   for (const Int& size : input_size) check_range<Int>(op, "input_size", size, 1, most);
+  if constexpr (std::is_same_v<Int, int64_t>) {  // no tensor vouches for the plane
+    int64_t plane = 1;
+    for (const int64_t size : input_size) {
+      TORCH_CHECK(size <= (int64_t{1} << 62) / plane, op, ": input_size must have a product of at most 2^62, but got ", input_size);
+      plane *= size;
+    }
+  }
   sizes.input.assign(input_size.begin(), input_size.end());
   place_windows(op, args, sizes, axes);
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {

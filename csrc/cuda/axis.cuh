@@ -1,0 +1,286 @@
+// Reductions along one axis of [outer, axis, inner], which large windows are made of: rows, then columns, then depth, each
+// through a workspace. `sliding` (sliding.cuh) serves windows that move by one. `doubling` serves all others that overlap, and very
+// long ones: in shared memory it builds the reductions of 1, 2, 4, ... neighbours, and puts a window of n together from the
+// binary digits of n, in scan order, so the cost of a window grows with log n, and sums are trees. `team` serves long windows that hardly overlap, global pooling above all: some threads (part of a
+// warp, a block, several blocks) share a window, and are joined in a fixed order.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include "cuda/device.cuh"
+
+namespace torch_pooling::cuda {
+
+struct AxisPass {
+  Windows<int32_t> axis;
+  int64_t length = 0;  // of an axis that its only window reads whole; else 0 (`axis` does not hold such a length)
+  int32_t outer = 1, inner = 1;
+  int32_t code_scale = 1;  // what one tap adds to a code
+  Division division;       // Counted: along this axis, before the pass where it looks backward
+
+  __device__ __forceinline__ bool divides_first() const {
+    using Kind = Windows<int32_t>::Kind;
+    return division.kind == Division::Kind::Counted && (axis.kind == Kind::InverseSliding || axis.kind == Kind::InverseAdaptive);
+  }
+  template <class L>
+  __device__ __forceinline__ L divided(L value, int32_t result) const {
+    if (division.kind == Division::Kind::Uniform) return value / static_cast<L>(division.divisor);
+    if (division.kind == Division::Kind::Counted && !divides_first()) return value / static_cast<L>(axis.counted(result));
+    return value;
+  }
+};
+
+// --- doubling ---
+
+// Elements of one buffer in shared memory, of two, and results of a block, kept in registers.
+template <class L>
+constexpr int doubling_room = 16384 / static_cast<int>(sizeof(L));
+constexpr int doubling_each = 8, doubling_results = doubling_each * block_threads;
+
+struct DoublingPlan {
+  int32_t lanes_log = 0;  // inner elements of a tile: 1 << lanes_log
+  int32_t tile = 1;       // results along the axis
+  int32_t longest = 1;    // span
+  Divider<int32_t> by_tiles, by_lane_tiles;
+};
+
+template <class Op, class S, class D, bool coded>
+__global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ? 2 : 4)
+    doubling(AxisPass a, DoublingPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
+             D* __restrict__ result, Saved saved) {
+  using L = Lane<S>;
+  __shared__ L values[2][doubling_room<L>];
+  __shared__ int16_t places[2][coded ? doubling_room<L> : 1];
+  auto outer = static_cast<int32_t>(blockIdx.x);
+  const int32_t lanes = 1 << plan.lanes_log;
+  const int32_t inner_begin = plan.by_lane_tiles.split(outer) << plan.lanes_log;
+  const int32_t begin = plan.by_tiles.split(outer) * plan.tile;
+  const int32_t end = begin + plan.tile < a.axis.results ? begin + plan.tile : a.axis.results;
+  const SpanOf<int32_t> tile = a.axis.near(begin, end);
+  const S* const from = source + static_cast<int64_t>(outer) * a.axis.sources * a.inner;
+  const bool divide_first = a.divides_first();
+
+  const int32_t filled = tile.count << plan.lanes_log;
+  for (int32_t e = threadIdx.x; e < filled; e += block_threads) {
+    const int32_t at = tile.first + (e >> plan.lanes_log), inner = inner_begin + (e & (lanes - 1));
+    L value = identity<Op, S>();
+    if (inner < a.inner) {
+      value = widen(from[static_cast<int64_t>(at) * a.inner + inner]);
+      if constexpr (!Op::is_max) {
+        if (divide_first) value /= static_cast<L>(a.axis.counted(at));
+      }
+    }
+    values[0][e] = value;
+    if constexpr (coded) places[0][e] = static_cast<int16_t>(e >> plan.lanes_log);
+  }
+
+  L best[doubling_each];
+  int32_t place[doubling_each], next[doubling_each], count[doubling_each];
+#pragma unroll
+  for (int n = 0; n < doubling_each; ++n) {
+    const int32_t e = static_cast<int32_t>(threadIdx.x) + n * block_threads;
+    const int32_t window = begin + (e >> plan.lanes_log);
+    best[n] = identity<Op, S>(), place[n] = next[n] = count[n] = 0;
+    if (window < end) {
+      const SpanOf<int32_t> span = a.axis.of(window);
+      count[n] = span.count, next[n] = place[n] = span.count > 0 ? span.first - tile.first : 0;
+    }
+  }
+  const int32_t step = a.axis.span_step();
+  int now = 0;
+  for (int32_t width = 1; width <= plan.longest; width *= 2, now ^= 1) {
+    __syncthreads();
+    const int32_t shift = step * width;
+#pragma unroll
+    for (int n = 0; n < doubling_each; ++n) {
+      if ((count[n] & width) == 0) continue;
+      const int32_t e = (next[n] << plan.lanes_log) + (static_cast<int32_t>(threadIdx.x) & (lanes - 1));
+      take<Op, coded>(best[n], place[n], values[now][e], static_cast<int32_t>(coded ? places[now][e] : 0));
+      next[n] += shift;
+    }
+    if (2 * width > plan.longest) break;
+    for (int32_t e = threadIdx.x; e < filled; e += block_threads) {
+      L value = values[now][e];
+      int32_t where = coded ? places[now][e] : 0;
+      const int32_t other = e + (shift << plan.lanes_log);
+      if (other < filled) {
+        take<Op, coded>(value, where, values[now][other], static_cast<int32_t>(coded ? places[now][other] : 0));
+      }
+      values[now ^ 1][e] = value;
+      if constexpr (coded) places[now ^ 1][e] = static_cast<int16_t>(where);
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < doubling_each; ++n) {
+    const int32_t e = static_cast<int32_t>(threadIdx.x) + n * block_threads;
+    const int32_t window = begin + (e >> plan.lanes_log), inner = inner_begin + (e & (lanes - 1));
+    if (window >= end || inner >= a.inner) continue;
+    const int64_t at = (static_cast<int64_t>(outer) * a.axis.results + window) * a.inner + inner;
+    if constexpr (!Op::is_max) best[n] = a.divided(best[n], window);
+    result[at] = narrow<D>(best[n]);
+    if constexpr (coded) {
+      const SpanOf<int32_t> span = a.axis.of(window);
+      int32_t code[1] = {0};
+      if (span.count > 0) {
+        const int32_t where = tile.first + place[n];
+        code[0] = (span.tap + a.axis.by_step.quotient(where - span.first)) * a.code_scale;
+        if (source_codes != nullptr) {
+          code[0] += source_codes[(static_cast<int64_t>(outer) * a.axis.sources + where) * a.inner + inner];
+        }
+      }
+      saved.put<1>(at, code);
+    }
+  }
+}
+
+// --- team ---
+
+// Sums of many float32 numbers are joined in float64.
+template <class Op, class L>
+using Wide = std::conditional_t<!Op::is_max && std::is_same_v<L, float>, double, L>;
+
+struct TeamPlan {
+  int32_t lanes_log = 0, threads_log = 0;  // a team: 1 << lanes_log neighbours along the inner extent, 1 << threads_log along the axis
+  int32_t splits = 1, teams = 0;           // parts of one window, and windows x parts in all
+  Divider<int32_t> by_splits, by_lane_tiles, by_results;
+};
+
+constexpr int team_iterations = 64;  // added up in lanes before they are joined
+
+// V elements at a time: neighbours along the inner extent, or with `along` V taps of one window, read whole.
+template <class Op, class S, class D, bool coded, int V, bool along>
+__global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
+    team(AxisPass a, TeamPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes, D* __restrict__ result,
+         Saved saved, Wide<Op, Lane<S>>* __restrict__ parts, int64_t* __restrict__ part_codes) {
+  using L = Lane<S>;
+  using W = Wide<Op, L>;
+  constexpr int kept = along ? 1 : V;  // results of a thread
+  constexpr int warp = 32;
+  __shared__ W shared_values[block_threads / warp][warp][kept];
+  __shared__ int32_t shared_codes[block_threads / warp][warp][coded ? kept : 1];
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const int32_t lanes = 1 << plan.lanes_log, threads = 1 << plan.threads_log;
+  const int32_t lane = thread & (lanes - 1), rank = (thread >> plan.lanes_log) & (threads - 1);
+  const int32_t member = plan.lanes_log + plan.threads_log;
+  const int32_t number = (static_cast<int32_t>(blockIdx.x) << (8 - member)) + (thread >> member);
+  static_assert(block_threads == 1 << 8);
+
+  int32_t outer = number < plan.teams ? number : 0;
+  const int32_t split = plan.by_splits.split(outer);
+  const int32_t inner = ((plan.by_lane_tiles.split(outer) << plan.lanes_log) + lane) * (along ? 1 : V);
+  const int32_t window = plan.by_results.split(outer);
+  const bool here = number < plan.teams && inner < a.inner;
+  SpanOf<int32_t> span;
+  if (a.length == 0) span = a.axis.of(window);
+  const int64_t sources = a.length != 0 ? a.length : a.axis.sources;
+  const int64_t steps = (a.length != 0 ? a.length : span.count) / (along ? V : 1);
+  const int64_t begin = steps * split / plan.splits;
+  const auto count = static_cast<int32_t>(here ? steps * (split + 1) / plan.splits - begin : 0);
+  const int64_t origin = (outer * sources + span.first + begin * span.step * (along ? V : 1)) * a.inner + inner;
+  const S* const from = source + origin;
+  const int64_t pitch = along ? V : static_cast<int64_t>(span.step) * a.inner;
+  const bool divide_first = a.divides_first();
+
+  W joined[V];
+  L best[V];
+  int32_t code[V];
+#pragma unroll
+  for (int v = 0; v < V; ++v) best[v] = identity<Op, S>(), joined[v] = static_cast<W>(best[v]), code[v] = 0;
+  for (int32_t n = rank; n < count;) {
+#pragma unroll 4
+    for (int i = 0; i < team_iterations && n < count; ++i, n += threads) {
+      const Pack<S, V> x = load_pack<V>(from + n * pitch);
+      L share = 1;
+      if (!Op::is_max && divide_first) {
+        share = static_cast<L>(a.axis.counted(span.first + static_cast<int32_t>(begin + n) * span.step));
+      }
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        L value = widen(x.at[v]);
+        if constexpr (!Op::is_max) {
+          if (divide_first) value /= share;
+        }
+        take<Op, coded>(best[v], code[v], value, along ? n * V + v : n);
+      }
+    }
+    if constexpr (!Op::is_max) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) joined[v] += static_cast<W>(best[v]), best[v] = 0;
+    }
+  }
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    if constexpr (Op::is_max) joined[v] = best[v];
+    if (v >= kept) merge<Op, coded>(joined[0], code[0], joined[v], code[v]);
+  }
+
+#pragma unroll
+  for (int v = 0; v < kept; ++v) {
+    for (int distance = lanes; distance < warp && distance < (1 << member); distance *= 2) {
+      const W other = __shfl_xor_sync(0xffffffffu, joined[v], distance);
+      const int32_t other_code = coded ? __shfl_xor_sync(0xffffffffu, code[v], distance) : 0;
+      merge<Op, coded>(joined[v], code[v], other, other_code);
+    }
+  }
+  if ((1 << member) > warp) {
+    const int32_t at = thread % warp;
+    if (at < lanes) {
+#pragma unroll
+      for (int v = 0; v < kept; ++v) {
+        shared_values[thread / warp][at][v] = joined[v];
+        if constexpr (coded) shared_codes[thread / warp][at][v] = code[v];
+      }
+    }
+    __syncthreads();
+    if (rank == 0) {
+      for (int other = 1; other < (1 << member) / warp; ++other) {
+#pragma unroll
+        for (int v = 0; v < kept; ++v) {
+          merge<Op, coded>(joined[v], code[v], shared_values[thread / warp + other][at][v],
+                           coded ? shared_codes[thread / warp + other][at][v] : 0);
+        }
+      }
+    }
+  }
+  if (rank != 0 || !here) return;
+#pragma unroll
+  for (int v = 0; v < kept; ++v) {
+    const int64_t at = (static_cast<int64_t>(outer) * plan.by_results.divisor + window) * a.inner + inner + v;
+    const int64_t tap = begin * (along ? V : 1) + code[v];
+    if (plan.splits > 1) {
+      parts[at * plan.splits + split] = joined[v];
+      if constexpr (coded) part_codes[at * plan.splits + split] = tap;
+      continue;
+    }
+    if constexpr (!Op::is_max) joined[v] = a.divided(joined[v], window);
+    result[at] = narrow<D>(static_cast<L>(joined[v]));
+    if constexpr (coded) {
+      int64_t named[1] = {(span.tap + tap) * a.code_scale};
+      if (source_codes != nullptr && steps > 0) named[0] += source_codes[origin + v + code[v] * pitch];
+      saved.put<1>(at, named);
+    }
+  }
+}
+
+// Joins the parts of windows that several teams shared, in order. Such windows read their axis whole.
+template <class Op, class D, bool coded>
+__global__ void __launch_bounds__(block_threads, 4)
+    join(AxisPass a, int32_t splits, int64_t results, const Wide<Op, Lane<D>>* __restrict__ parts,
+         const int64_t* __restrict__ part_codes, const int32_t* __restrict__ source_codes, D* __restrict__ result, Saved saved) {
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (at >= results) return;
+  Wide<Op, Lane<D>> best = parts[at * splits];
+  int64_t code[1] = {coded ? part_codes[at * splits] : 0};
+  for (int32_t split = 1; split < splits; ++split) {
+    take<Op, coded>(best, code[0], parts[at * splits + split], coded ? part_codes[at * splits + split] : int64_t{0});
+  }
+  if constexpr (!Op::is_max) best = a.divided(best, 0);
+  result[at] = narrow<D>(static_cast<Lane<D>>(best));
+  if constexpr (coded) {
+    const int64_t tap = code[0];
+    code[0] *= a.code_scale;
+    if (source_codes != nullptr) code[0] += source_codes[(at / a.inner * a.length + tap) * a.inner + at % a.inner];
+    saved.put<1>(at, code);
+  }
+}
+
+}  // namespace torch_pooling::cuda

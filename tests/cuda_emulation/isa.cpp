@@ -1,0 +1,25 @@
+// The only instruction set of the emulated build: none. The CPU kernels are not part of it.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/isa.h"
+
+#include <stdexcept>
+
+namespace torch_pooling::cpu {
+
+std::vector<std::string> compiled_instruction_sets() { return {"emulated"}; }
+std::vector<std::string> runnable_instruction_sets() { return {"emulated"}; }
+
+const KernelTable& kernels() {
+  static const KernelTable none = [] {
+    KernelTable table{};
+    table.name = "emulated";
+    return table;
+  }();
+  return none;
+}
+
+void force_instruction_set(const std::string& name) {
+  if (!name.empty() && name != "emulated") throw std::runtime_error("unknown instruction set " + name + "; choices: emulated");
+}
+
+}  // namespace torch_pooling::cpu

@@ -1,0 +1,62 @@
+// The operators with the emulated CUDA kernels, under the CPU key.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <ATen/EmptyTensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "ops/implement.h"
+
+namespace torch_pooling {
+namespace {
+
+// Every block is an allocation of its own, so that AddressSanitizer knows where it ends.
+struct HostContext final : cuda::Context {
+  HostContext() : Context(nullptr) {}
+  ~HostContext() override {
+    for (void* block : blocks) ::operator delete(block, std::align_val_t{256});
+  }
+  void* allocate(int64_t bytes) override {
+    blocks.push_back(::operator new(static_cast<size_t>(bytes), std::align_val_t{256}));
+    return blocks.back();
+  }
+  std::vector<void*> blocks;
+};
+
+template <auto launcher>
+struct Launch;
+template <class... Arguments, void (*launcher)(cuda::Context&, Arguments...)>
+struct Launch<launcher> {
+  static void call(Arguments... arguments) {
+    HostContext context;
+    launcher(context, arguments...);
+  }
+};
+
+struct EmulatedCuda {
+  using Int = int64_t;
+  static constexpr bool computes = true;
+
+  struct Guard {
+    explicit Guard(const at::Tensor&) {}
+  };
+  static at::Tensor empty(c10::IntArrayRef sizes, const at::TensorOptions& options) {
+    return at::detail::empty_cpu(sizes, options);
+  }
+  static at::Tensor empty_strided(c10::IntArrayRef sizes, c10::IntArrayRef strides, const at::TensorOptions& options) {
+    return at::detail::empty_strided_cpu(sizes, strides, options);
+  }
+  static constexpr auto avg_pool = Launch<cuda::avg_pool>::call;
+  static constexpr auto avg_pool_backward = Launch<cuda::avg_pool_backward>::call;
+  static constexpr auto max_pool = Launch<cuda::max_pool>::call;
+  static constexpr auto max_pool_backward = Launch<cuda::max_pool_backward>::call;
+  static constexpr auto max_pool_gather = Launch<cuda::max_pool_gather>::call;
+  static constexpr auto max_pool_indices = Launch<cuda::max_pool_indices>::call;
+  static bool offsets_in_window(const Problem&, const void*, OffsetType) { return true; }  // as on a GPU: see cuda/launch.h
+};
+
+}  // namespace
+}  // namespace torch_pooling
+
+TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) { torch_pooling::ops::Operators<torch_pooling::EmulatedCuda>::implement(m); }

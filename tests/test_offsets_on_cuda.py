@@ -1,0 +1,77 @@
+"""A GPU cannot refuse a bad offset without waiting for the device. Its kernels make such an offset harmless instead.
+
+An offset that names no tap of its window, or a tap outside the input, gathers 0, has index 0, and sends its gradient nowhere.
+Nothing else changes. Runs on the emulated kernels, or on a GPU.
+"""
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+import torch_pooling  # noqa: F401 - registers the operators
+from emulated import EMULATED
+from torch_pooling import _library
+
+ON_GPU = _library.cuda_version() is not None and torch.cuda.is_available()
+DEVICE = "cpu" if EMULATED else "cuda"
+OPS = torch.ops.torch_pooling
+pytestmark = pytest.mark.skipif(not EMULATED and not ON_GPU, reason="the CPU's own operators refuse such offsets")
+
+# kernel, stride, padding, spatial size: a small window, one that overlaps much, one that does not, and three axes.
+WINDOWS = (([3, 3], [2, 2], [1, 1], [9, 12]), ([9, 7], [1, 1], [4, 3], [14, 16]), ([4, 5], [4, 5], [0, 0], [12, 15]))
+WINDOWS_3D = (([5, 5, 5], [1, 1, 1], [2, 2, 2], [6, 7, 8]),)
+BAD = {torch.uint8: (255,), torch.int32: (100_000, -1, -(2**31)), torch.int64: (2**32, 2**62, -1, -(2**63))}
+
+
+def layout(tensor: Tensor, channels_last: bool) -> Tensor:
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if channels_last else tensor.contiguous()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kernel, stride, padding, size", WINDOWS + WINDOWS_3D)
+def test_bad_offsets_are_harmless(
+    kernel: list[int], stride: list[int], padding: list[int], size: list[int], channels_last: bool
+) -> None:
+    rank = len(size)
+    window = (rank, kernel, stride, padding, [1] * rank, False)
+    input = layout(torch.randn(2, 4, *size, device=DEVICE), channels_last)
+    output, offsets = OPS.max_pool_with_offsets(input, *window)
+    grad = layout(torch.randint(-8, 9, output.shape, device=DEVICE).float(), channels_last)  # sums are exact in any order
+    flat = offsets.permute(0, *range(2, rank + 2), 1).reshape(-1) if channels_last else offsets.reshape(-1)
+    for dtype, place in product(BAD, (0, 5, flat.numel() - 1)):
+        for value in BAD[dtype]:
+            bad = offsets.to(dtype, copy=True)
+            mask = torch.zeros(flat.numel(), dtype=torch.bool, device=DEVICE)
+            mask[place] = True
+            mask = mask.view(offsets.shape)
+            bad[mask] = value
+            expected = OPS.max_pool_backward(grad.masked_fill(mask, 0), offsets, size, *window, channels_last)
+            assert torch.equal(OPS.max_pool_backward(grad, bad, size, *window, channels_last), expected)
+            assert torch.equal(OPS.max_pool_gather(input, bad, *window), output.masked_fill(mask, 0))
+            indices = OPS.max_pool_indices(offsets, size, *window).masked_fill(mask, 0)
+            assert torch.equal(OPS.max_pool_indices(bad, size, *window), indices)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kernel, stride, padding, size", WINDOWS + WINDOWS_3D)
+def test_any_offsets_send_each_gradient_to_the_element_they_name(
+    kernel: list[int], stride: list[int], padding: list[int], size: list[int], channels_last: bool
+) -> None:
+    """Also offsets that no maximum would give: the two ways of the backward must not rely on their order."""
+    rank = len(size)
+    window = (rank, kernel, stride, padding, [1] * rank, False)
+    input = layout(torch.randn(2, 3, *size, device=DEVICE), channels_last)
+    output, offsets = OPS.max_pool_with_offsets(input, *window)
+    taps = torch.Size(kernel).numel()
+    random = torch.randint(0, taps, offsets.shape, device=DEVICE).to(torch.int32)
+    grad = layout(torch.randint(-8, 9, output.shape, device=DEVICE).float(), channels_last)
+    indices = OPS.max_pool_indices(layout(random, channels_last), size, *window)
+    # 0 where the tap lies in the padding
+    named = OPS.max_pool_gather(torch.ones_like(input), layout(random, channels_last), *window)
+    planes = torch.zeros(2, 3, torch.Size(size).numel(), device=DEVICE)
+    planes.scatter_add_(2, indices.reshape(2, 3, -1), (grad * named).reshape(2, 3, -1))
+    found = OPS.max_pool_backward(grad, layout(random, channels_last), size, *window, channels_last)
+    assert torch.equal(found.reshape(2, 3, -1), planes)
