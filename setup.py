@@ -33,6 +33,17 @@ if int(setuptools.__version__.split(".")[0]) < 77:
         "run `pip install 'setuptools>=77'` and try again."
     )
 
+
+def find_cuda() -> None:
+    """Names the toolkit where torch would not find it: it looks beside the nvcc on PATH, which may be a script elsewhere."""
+    on_path = shutil.which("nvcc")
+    homes = [Path(on_path).resolve().parent.parent] if on_path else []
+    for home in (*homes, Path("/usr/local/cuda")):
+        if (home / "bin" / "nvcc").exists() and (home / "include" / "cuda_runtime.h").exists():
+            os.environ.setdefault("CUDA_HOME", str(home))
+
+
+find_cuda()
 try:
     import torch
     from torch.utils import cpp_extension

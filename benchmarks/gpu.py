@@ -105,7 +105,7 @@ def copies(_: Any) -> None:
     for megabytes in (64, 256, 1024):
         source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device="cuda")
         target = torch.empty_like(source)
-        print(megabytes, "MiB:", round(2 * source.numel() / seconds(lambda: target.copy_(source)) / 1e9), "GB/s", flush=True)
+        print(megabytes, "MiB:", round(2 * source.numel() / seconds(lambda to=target, of=source: to.copy_(of)) / 1e9), "GB/s", flush=True)
 
 
 def seconds(call: Call, times: int = 20) -> float:
@@ -135,7 +135,7 @@ def against(prepare: Callable[[Case, Tensor], Call], peer: str, out: Path) -> No
                 theirs = prepare(case, x)
                 theirs()
                 pool = case.ours()
-                row |= {"ours": seconds(lambda: pool(x)), peer: seconds(theirs)}
+                row |= {"ours": seconds(lambda pool=pool, x=x: pool(x)), peer: seconds(theirs)}
             except Exception as error:  # noqa: BLE001 - a peer's failure is a result
                 row["error"] = f"{type(error).__name__}: {error}"[:300]
             print(json.dumps(row), file=file, flush=True)
@@ -153,8 +153,8 @@ def compiled(options: argparse.Namespace) -> None:
 def jax(options: argparse.Namespace) -> None:
     try:
         import jax.numpy as jnp
-        from jax import jit, lax
         from jax import dlpack as jax_dlpack
+        from jax import jit, lax
     except ImportError:
         print("skipped: no JAX")
         return

@@ -19,6 +19,8 @@ FORCED = os.environ.get("TORCH_POOLING_ISA")
 INSTRUCTION_SETS = [FORCED] if FORCED else _library.instruction_sets()
 
 torch.set_num_threads(1)
+if "TORCH_POOLING_TEST_DEVICE" in os.environ:  # the batteries on a GPU: tests make tensors without naming a device
+    torch.set_default_device(os.environ["TORCH_POOLING_TEST_DEVICE"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,50 @@ struct AxisPass {
   }
 };
 
+// --- tiles ---
+
+// A block works on a tile: some positions of the axis, for some lanes. Lanes are neighbours along the inner extent or, where that
+// is 1, rows. What lies together in memory is taken by neighbouring threads, and lies together in shared memory.
+struct TilePlan {
+  int32_t lanes = 1, tile = 1;                // lanes, and results along the axis
+  int32_t source_log = 0, result_log = 0;     // how elements of a tile are numbered, see TileMap
+  Divider<int32_t> by_tiles, by_lane_tiles;
+};
+
+// Element e of a tile: rows of 1 << log positions, or positions of 1 << log lanes.
+struct TileMap {
+  bool rows;
+  int32_t log;
+
+  __device__ __forceinline__ int32_t lane(int32_t e) const { return rows ? e >> log : e & ((1 << log) - 1); }
+  __device__ __forceinline__ int32_t position(int32_t e) const { return rows ? e & ((1 << log) - 1) : e >> log; }
+  __device__ __forceinline__ int32_t element(int32_t position, int32_t lane) const {
+    return rows ? (lane << log) + position : (position << log) + lane;
+  }
+  // How many elements `lanes` lanes of `positions` positions span.
+  __device__ __forceinline__ int32_t span(int32_t positions, int32_t lanes) const { return rows ? lanes << log : positions << log; }
+};
+
+// Where a block's tile lies.
+struct TilePlace {
+  int32_t begin, end, lanes;         // results along the axis, and lanes that exist
+  int64_t source, result;            // of position 0 of the axis and lane 0
+  int32_t source_lane, result_lane;  // from one lane to the next; positions are `inner` apart
+
+  __device__ __forceinline__ TilePlace(const AxisPass& a, const TilePlan& plan) {
+    const bool rows = a.inner == 1;
+    auto outer = static_cast<int32_t>(blockIdx.x);
+    const int32_t lane = plan.by_lane_tiles.split(outer) * plan.lanes;
+    begin = plan.by_tiles.split(outer) * plan.tile;
+    end = begin + plan.tile < a.axis.results ? begin + plan.tile : a.axis.results;
+    const int32_t all = rows ? a.outer : a.inner;
+    lanes = all - lane < plan.lanes ? all - lane : plan.lanes;
+    source_lane = rows ? a.axis.sources : 1, result_lane = rows ? a.axis.results : 1;
+    source = static_cast<int64_t>(outer) * a.axis.sources * a.inner + static_cast<int64_t>(lane) * source_lane;
+    result = static_cast<int64_t>(outer) * a.axis.results * a.inner + static_cast<int64_t>(lane) * result_lane;
+  }
+};
+
 // --- doubling ---
 
 // Elements of one buffer in shared memory, of two, and results of a block, kept in registers.
@@ -36,72 +80,62 @@ template <class L>
 constexpr int doubling_room = 16384 / static_cast<int>(sizeof(L));
 constexpr int doubling_each = 8, doubling_results = doubling_each * block_threads;
 
-struct DoublingPlan {
-  int32_t lanes_log = 0;  // inner elements of a tile: 1 << lanes_log
-  int32_t tile = 1;       // results along the axis
-  int32_t longest = 1;    // span
-  Divider<int32_t> by_tiles, by_lane_tiles;
-};
-
 template <class Op, class S, class D, bool coded>
 __global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ? 2 : 4)
-    doubling(AxisPass a, DoublingPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
+    doubling(AxisPass a, TilePlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
              D* __restrict__ result, Saved saved) {
   using L = Lane<S>;
   __shared__ L values[2][doubling_room<L>];
   __shared__ int16_t places[2][coded ? doubling_room<L> : 1];
-  auto outer = static_cast<int32_t>(blockIdx.x);
-  const int32_t lanes = 1 << plan.lanes_log;
-  const int32_t inner_begin = plan.by_lane_tiles.split(outer) << plan.lanes_log;
-  const int32_t begin = plan.by_tiles.split(outer) * plan.tile;
-  const int32_t end = begin + plan.tile < a.axis.results ? begin + plan.tile : a.axis.results;
-  const SpanOf<int32_t> tile = a.axis.near(begin, end);
-  const S* const from = source + static_cast<int64_t>(outer) * a.axis.sources * a.inner;
+  const TilePlace t(a, plan);
+  const TileMap map{a.inner == 1, plan.source_log}, result_map{a.inner == 1, plan.result_log};
+  const SpanOf<int32_t> tile = a.axis.near(t.begin, t.end);
   const bool divide_first = a.divides_first();
 
-  const int32_t filled = tile.count << plan.lanes_log;
+  const int32_t filled = map.span(tile.count, t.lanes);
   for (int32_t e = threadIdx.x; e < filled; e += block_threads) {
-    const int32_t at = tile.first + (e >> plan.lanes_log), inner = inner_begin + (e & (lanes - 1));
+    const int32_t at = tile.first + map.position(e), lane = map.lane(e);
     L value = identity<Op, S>();
-    if (inner < a.inner) {
-      value = widen(from[static_cast<int64_t>(at) * a.inner + inner]);
+    if (at < tile.first + tile.count && lane < t.lanes) {
+      value = widen(source[t.source + static_cast<int64_t>(at) * a.inner + lane * t.source_lane]);
       if constexpr (!Op::is_max) {
         if (divide_first) value /= static_cast<L>(a.axis.counted(at));
       }
     }
     values[0][e] = value;
-    if constexpr (coded) places[0][e] = static_cast<int16_t>(e >> plan.lanes_log);
+    if constexpr (coded) places[0][e] = static_cast<int16_t>(map.position(e));
   }
 
   L best[doubling_each];
-  int32_t place[doubling_each], next[doubling_each], count[doubling_each];
+  int32_t place[doubling_each], next[doubling_each], count[doubling_each];  // next: the element that a window goes on with
 #pragma unroll
   for (int n = 0; n < doubling_each; ++n) {
     const int32_t e = static_cast<int32_t>(threadIdx.x) + n * block_threads;
-    const int32_t window = begin + (e >> plan.lanes_log);
+    const int32_t window = t.begin + result_map.position(e), lane = result_map.lane(e);
     best[n] = identity<Op, S>(), place[n] = next[n] = count[n] = 0;
-    if (window < end) {
+    if (window < t.end && lane < t.lanes) {
       const SpanOf<int32_t> span = a.axis.of(window);
-      count[n] = span.count, next[n] = place[n] = span.count > 0 ? span.first - tile.first : 0;
+      count[n] = span.count, place[n] = span.count > 0 ? span.first - tile.first : 0;
+      next[n] = map.element(place[n], lane);
     }
   }
-  const int32_t step = a.axis.span_step();
+  const int32_t step = map.element(a.axis.span_step(), 0);
   int now = 0;
-  for (int32_t width = 1; width <= plan.longest; width *= 2, now ^= 1) {
+  for (int32_t width = 1; width <= a.axis.most; width *= 2, now ^= 1) {
     __syncthreads();
     const int32_t shift = step * width;
 #pragma unroll
     for (int n = 0; n < doubling_each; ++n) {
       if ((count[n] & width) == 0) continue;
-      const int32_t e = (next[n] << plan.lanes_log) + (static_cast<int32_t>(threadIdx.x) & (lanes - 1));
-      take<Op, coded>(best[n], place[n], values[now][e], static_cast<int32_t>(coded ? places[now][e] : 0));
+      take<Op, coded>(best[n], place[n], values[now][next[n]], static_cast<int32_t>(coded ? places[now][next[n]] : 0));
       next[n] += shift;
     }
-    if (2 * width > plan.longest) break;
+    if (2 * width > a.axis.most) break;
+    // Neighbours that are not there, or belong to another row, only enter reductions that no window asks for.
     for (int32_t e = threadIdx.x; e < filled; e += block_threads) {
       L value = values[now][e];
       int32_t where = coded ? places[now][e] : 0;
-      const int32_t other = e + (shift << plan.lanes_log);
+      const int32_t other = e + shift;
       if (other < filled) {
         take<Op, coded>(value, where, values[now][other], static_cast<int32_t>(coded ? places[now][other] : 0));
       }
@@ -112,9 +146,9 @@ __global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ?
 #pragma unroll
   for (int n = 0; n < doubling_each; ++n) {
     const int32_t e = static_cast<int32_t>(threadIdx.x) + n * block_threads;
-    const int32_t window = begin + (e >> plan.lanes_log), inner = inner_begin + (e & (lanes - 1));
-    if (window >= end || inner >= a.inner) continue;
-    const int64_t at = (static_cast<int64_t>(outer) * a.axis.results + window) * a.inner + inner;
+    const int32_t window = t.begin + result_map.position(e), lane = result_map.lane(e);
+    if (window >= t.end || lane >= t.lanes) continue;
+    const int64_t at = t.result + static_cast<int64_t>(window) * a.inner + lane * t.result_lane;
     if constexpr (!Op::is_max) best[n] = a.divided(best[n], window);
     result[at] = narrow<D>(best[n]);
     if constexpr (coded) {
@@ -124,7 +158,7 @@ __global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ?
         const int32_t where = tile.first + place[n];
         code[0] = (span.tap + a.axis.by_step.quotient(where - span.first)) * a.code_scale;
         if (source_codes != nullptr) {
-          code[0] += source_codes[(static_cast<int64_t>(outer) * a.axis.sources + where) * a.inner + inner];
+          code[0] += source_codes[t.source + static_cast<int64_t>(where) * a.inner + lane * t.source_lane];
         }
       }
       saved.put<1>(at, code);

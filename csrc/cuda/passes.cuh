@@ -61,35 +61,45 @@ void run_team(Context& context, const AxisPass& a, const PassData<S, D>& data) {
   }
 }
 
+inline int64_t launch_tiles(const AxisPass& a, TilePlan& plan) {
+  const bool rows = a.inner == 1;
+  const int32_t tiles = (a.axis.results + plan.tile - 1) / plan.tile;
+  const int32_t lane_tiles = ((rows ? a.outer : a.inner) + plan.lanes - 1) / plan.lanes;
+  plan.by_tiles = Divider<int32_t>(tiles), plan.by_lane_tiles = Divider<int32_t>(lane_tiles);
+  return static_cast<int64_t>(rows ? 1 : a.outer) * tiles * lane_tiles * block_threads;
+}
+
 // The largest tile whose sources fit; 0 where windows are too long for a tile to be worth it.
 template <class L>
-DoublingPlan plan_doubling(const AxisPass& a) {
-  DoublingPlan plan;
-  plan.longest = a.axis.most;
-  plan.lanes_log = std::min(4, log2_ceil(a.inner));
-  while (plan.lanes_log > 0 && (doubling_room<L> >> plan.lanes_log) < 3 * a.axis.most_near(1)) --plan.lanes_log;
-  const int64_t room = doubling_room<L> >> plan.lanes_log;
-  int64_t low = 0, high = std::min<int64_t>(doubling_results >> plan.lanes_log, a.axis.results);
+TilePlan plan_doubling(const AxisPass& a) {
+  TilePlan plan;
+  int32_t lanes_log = std::min(4, log2_ceil(a.inner));
+  while (lanes_log > 0 && (doubling_room<L> >> lanes_log) < 3 * a.axis.most_near(1)) --lanes_log;
+  const int64_t room = doubling_room<L> >> lanes_log;
+  const auto extent = [&](int64_t results) { return std::min<int64_t>(a.axis.most_near(results), a.axis.sources); };
+  int64_t low = 0, high = std::min<int64_t>(doubling_results >> lanes_log, a.axis.results);
   const int64_t least = std::min<int64_t>(64, high);
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
-    if (std::min<int64_t>(a.axis.most_near(middle), a.axis.sources) <= room) {
+    if (extent(middle) <= room) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
   plan.tile = static_cast<int32_t>(low < least ? 0 : low);
+  plan.lanes = 1 << lanes_log, plan.source_log = plan.result_log = lanes_log;
+  if (a.inner == 1 && plan.tile > 0) {  // as many rows as fit
+    plan.source_log = log2_ceil(extent(plan.tile)), plan.result_log = log2_ceil(plan.tile);
+    plan.lanes = std::min(doubling_room<L> >> plan.source_log, doubling_results >> plan.result_log);
+  }
   return plan;
 }
 
 template <class Op, class S, class D, bool coded>
-void run_doubling(Context& context, const AxisPass& a, DoublingPlan plan, const PassData<S, D>& data) {
-  const int32_t tiles = (a.axis.results + plan.tile - 1) / plan.tile;
-  const int32_t lane_tiles = (a.inner + (1 << plan.lanes_log) - 1) >> plan.lanes_log;
-  plan.by_tiles = Divider<int32_t>(tiles), plan.by_lane_tiles = Divider<int32_t>(lane_tiles);
-  const int64_t blocks = static_cast<int64_t>(a.outer) * tiles * lane_tiles;
-  launch(context, doubling<Op, S, D, coded>, blocks * block_threads, a, plan, data.source, data.source_codes, data.result, data.saved);
+void run_doubling(Context& context, const AxisPass& a, TilePlan plan, const PassData<S, D>& data) {
+  const int64_t threads = launch_tiles(a, plan);
+  launch(context, doubling<Op, S, D, coded>, threads, a, plan, data.source, data.source_codes, data.result, data.saved);
 }
 
 // Whether windows move by one, and are neither too short nor too long for it.
@@ -102,17 +112,18 @@ inline bool slides(const AxisPass& a) {
 template <class Op, class S, class D, bool coded>
 void run_sliding(Context& context, const AxisPass& a, const PassData<S, D>& data) {
   constexpr int room = sliding_room<Lane<S>>;
-  SlidingPlan plan;
-  plan.lanes_log = std::min(5, log2_ceil(a.inner));
-  while (plan.lanes_log > 0 && (room >> plan.lanes_log) < 3 * a.axis.taps) --plan.lanes_log;
+  TilePlan plan;
+  int32_t lanes_log = std::min(5, log2_ceil(a.inner));
+  while (lanes_log > 0 && (room >> lanes_log) < 3 * a.axis.taps) --lanes_log;
   const int32_t results = (a.axis.results + sliding_run - 1) / sliding_run * sliding_run;
-  plan.tile = std::min(results, ((room >> plan.lanes_log) - a.axis.taps + 1) / sliding_run * sliding_run);
-  const int32_t tiles = (a.axis.results + plan.tile - 1) / plan.tile;
-  const int32_t lane_tiles = (a.inner + (1 << plan.lanes_log) - 1) >> plan.lanes_log;
-  plan.first = a.axis.leads();
-  plan.by_tiles = Divider<int32_t>(tiles), plan.by_lane_tiles = Divider<int32_t>(lane_tiles);
-  const int64_t blocks = static_cast<int64_t>(a.outer) * tiles * lane_tiles;
-  launch(context, sliding<Op, S, D, coded>, blocks * block_threads, a, plan, data.source, data.source_codes, data.result, data.saved);
+  plan.tile = std::min(results, ((room >> lanes_log) - a.axis.taps + 1) / sliding_run * sliding_run);
+  plan.lanes = 1 << lanes_log, plan.source_log = plan.result_log = lanes_log;
+  if (a.inner == 1) {  // as many rows as fit
+    plan.source_log = log2_ceil(plan.tile + a.axis.taps - 1), plan.result_log = log2_ceil(plan.tile / sliding_run);
+    plan.lanes = room >> plan.source_log;
+  }
+  const int64_t threads = launch_tiles(a, plan);
+  launch(context, sliding<Op, S, D, coded>, threads, a, plan, a.axis.leads(), data.source, data.source_codes, data.result, data.saved);
 }
 
 template <class Op, class S, class D, bool coded>
@@ -120,7 +131,7 @@ void run_pass(Context& context, const AxisPass& a, const PassData<S, D>& data) {
   if (slides(a)) return run_sliding<Op, S, D, coded>(context, a, data);
   const int64_t longest = a.axis.most;
   const bool apart = longest >= 32 && static_cast<int64_t>(a.axis.results) * longest <= 2 * static_cast<int64_t>(a.axis.sources);
-  const DoublingPlan plan = plan_doubling<Lane<S>>(a);
+  const TilePlan plan = plan_doubling<Lane<S>>(a);
   if (apart || plan.tile == 0) return run_team<Op, S, D, coded, 1, false>(context, a, data);
   run_doubling<Op, S, D, coded>(context, a, plan, data);
 }

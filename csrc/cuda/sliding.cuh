@@ -14,39 +14,28 @@ constexpr int sliding_longest = 128;  // the steps of longer windows cost more t
 template <class L>
 constexpr int sliding_room = 16384 / static_cast<int>(sizeof(L));
 
-struct SlidingPlan {
-  int32_t lanes_log = 0;  // inner elements of a tile: 1 << lanes_log
-  int32_t tile = sliding_run;
-  int32_t first = 0;      // the source that result 0 reads first; may lie outside
-  Divider<int32_t> by_tiles, by_lane_tiles;
-};
-
 // Threads of a warp are sliding_run positions apart where a tile is one element wide: this keeps them in different banks.
 __device__ __forceinline__ int32_t spread_banks(int32_t e) { return e + (e >> 5); }
 
 template <class Op, class S, class D, bool coded>
 __global__ void __launch_bounds__(block_threads, 4)
-    sliding(AxisPass a, SlidingPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
+    sliding(AxisPass a, TilePlan plan, int32_t leads, const S* __restrict__ source, const int32_t* __restrict__ source_codes,
             D* __restrict__ result, Saved saved) {
   using L = Lane<S>;
   constexpr int R = sliding_run;
   __shared__ L values[sliding_room<L> + sliding_room<L> / 32];
-  auto outer = static_cast<int32_t>(blockIdx.x);
-  const int32_t lanes = 1 << plan.lanes_log;
-  const int32_t inner_begin = plan.by_lane_tiles.split(outer) << plan.lanes_log;
-  const int32_t begin = plan.by_tiles.split(outer) * plan.tile;
-  const int32_t left = begin + plan.first;
+  const TilePlace t(a, plan);
+  const TileMap map{a.inner == 1, plan.source_log}, result_map{a.inner == 1, plan.result_log};
+  const int32_t left = t.begin + leads;
   const int32_t taps = a.axis.taps;
   const bool divide_first = a.divides_first();
-  const int64_t plane = static_cast<int64_t>(outer) * a.axis.sources * a.inner;
-  const S* const from = source + plane;
 
-  const int32_t filled = (plan.tile + taps - 1) << plan.lanes_log;
+  const int32_t filled = map.span(plan.tile + taps - 1, t.lanes);
   for (int32_t e = threadIdx.x; e < filled; e += block_threads) {
-    const int32_t at = left + (e >> plan.lanes_log), inner = inner_begin + (e & (lanes - 1));
+    const int32_t at = left + map.position(e), lane = map.lane(e);
     L value = identity<Op, S>();
-    if (at >= 0 && at < a.axis.sources && inner < a.inner) {
-      value = widen(from[static_cast<int64_t>(at) * a.inner + inner]);
+    if (at >= 0 && at < a.axis.sources && lane < t.lanes) {
+      value = widen(source[t.source + static_cast<int64_t>(at) * a.inner + lane * t.source_lane]);
       if constexpr (!Op::is_max) {
         if (divide_first) value /= static_cast<L>(a.axis.counted(at));
       }
@@ -55,12 +44,13 @@ __global__ void __launch_bounds__(block_threads, 4)
   }
   __syncthreads();
 
-  const int32_t runs = (plan.tile / R) << plan.lanes_log;
+  const int32_t runs = result_map.span(plan.tile / R, t.lanes);
+  const int32_t pitch = map.element(1, 0);
   for (int32_t run = threadIdx.x; run < runs; run += block_threads) {
-    const int32_t lane = run & (lanes - 1), inner = inner_begin + lane;
-    const int32_t start = (run >> plan.lanes_log) * R;  // within the tile
-    if (begin + start >= a.axis.results || inner >= a.inner) continue;
-    const auto value_at = [&](int32_t at) { return values[spread_banks(((start + at) << plan.lanes_log) + lane)]; };
+    const int32_t lane = result_map.lane(run), start = result_map.position(run) * R;  // within the tile
+    if (start >= plan.tile || t.begin + start >= a.axis.results || lane >= t.lanes) continue;
+    const int32_t first = map.element(start, lane);
+    const auto value_at = [&](int32_t at) { return values[spread_banks(first + at * pitch)]; };
     // Windows r = 0 ... R - 1 read [r, r + taps): suffixes of [0, R - 1), all of [R - 1, taps), prefixes of what follows.
     L best[R];
     int32_t place[R];
@@ -86,9 +76,9 @@ __global__ void __launch_bounds__(block_threads, 4)
     }
 #pragma unroll
     for (int r = 0; r < R; ++r) {
-      const int32_t window = begin + start + r;
+      const int32_t window = t.begin + start + r;
       if (window >= a.axis.results) break;
-      const int64_t at = (static_cast<int64_t>(outer) * a.axis.results + window) * a.inner + inner;
+      const int64_t at = t.result + static_cast<int64_t>(window) * a.inner + lane * t.result_lane;
       if constexpr (!Op::is_max) best[r] = a.divided(best[r], window);
       result[at] = narrow<D>(best[r]);
       if constexpr (coded) {
@@ -98,7 +88,9 @@ __global__ void __launch_bounds__(block_threads, 4)
         int32_t code[1] = {0};
         if (where < a.axis.sources) {
           code[0] = (where - a.axis.origin_of(window)) * a.code_scale;
-          if (source_codes != nullptr) code[0] += source_codes[plane + static_cast<int64_t>(where) * a.inner + inner];
+          if (source_codes != nullptr) {
+            code[0] += source_codes[t.source + static_cast<int64_t>(where) * a.inner + lane * t.source_lane];
+          }
         }
         saved.put<1>(at, code);
       }
