@@ -82,13 +82,13 @@ struct Slide {
     const int64_t extent = last[-1].start + last[-1].taps;
     auto put = [&](const State<W, U>& state) __attribute__((always_inline)) {
       lanes.put(*window, state, target, target_code, finish);
-      ++window, target += a.target_pixel;
+      target += a.target_pixel;
       if constexpr (Coded) target_code += a.target_pixel;
     };
     // Windows cut off at the beginning.
     if (window->start == 0 && window->taps < block) {
       State<W, U> prefix = lanes.at(0);
-      for (int64_t end = 1; window < last && window->start == 0 && window->taps < block;) {
+      for (int64_t end = 1; window < last && window->start == 0 && window->taps < block; ++window) {
         for (; end < window->taps; ++end) prefix.take(lanes.at(end));
         put(prefix);
       }
@@ -105,7 +105,7 @@ struct Slide {
         lanes.keep(p - begin, suffix);
       }
       State<W, U> prefix = suffix;
-      for (int64_t reached = end; window < last && window->start < end;) {
+      for (int64_t reached = end; window < last && window->start < end; ++window) {
         State<W, U> state = lanes.recall(window->start - begin);
         const int64_t stop = window->start + window->taps;
         if (stop > end) {
