@@ -57,7 +57,7 @@ part1() {
   step large "$python" -m benchmarks.gpu large
   step dozen "${rows[@]}" --quick --out "$out/dozen.jsonl"
   step tests env TORCH_POOLING_TEST_DEVICE=cuda "$python" -m pytest -q -p no:cacheprovider -x --maxfail 50 \
-    "$root/tests/test_forward.py" "$root/tests/test_backward.py" "$root/tests/test_offsets_on_cuda.py"
+    "$root/tests/test_forward.py" "$root/tests/test_backward.py" "$root/tests/test_any_offsets.py"
 }
 part2() {
   step copies "$python" -m benchmarks.gpu copies

@@ -27,7 +27,7 @@ struct Cpu {
   static constexpr auto max_pool_backward = cpu::max_pool_backward;
   static constexpr auto max_pool_gather = cpu::max_pool_gather;
   static constexpr auto max_pool_indices = cpu::max_pool_indices;
-  static constexpr auto offsets_in_window = cpu::offsets_in_window;
+  static constexpr auto look_at_offsets = cpu::look_at_offsets;
 };
 
 }  // namespace

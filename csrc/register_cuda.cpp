@@ -24,17 +24,7 @@ struct StreamContext final : cuda::Context {
   std::vector<c10::DataPtr> blocks;
 };
 
-template <auto launcher>
-struct Launch;
-template <class... Arguments, void (*launcher)(cuda::Context&, Arguments...)>
-struct Launch<launcher> {
-  static void call(Arguments... arguments) {
-    StreamContext context;
-    launcher(context, arguments...);
-  }
-};
-
-struct Cuda {
+struct Cuda : cuda::Launchers<StreamContext> {
   using Int = int64_t;
   static constexpr bool computes = true;
 
@@ -46,14 +36,6 @@ struct Cuda {
   static at::Tensor empty_strided(c10::IntArrayRef sizes, c10::IntArrayRef strides, const at::TensorOptions& options) {
     return at::empty_strided(sizes, strides, options);
   }
-  static constexpr auto avg_pool = Launch<cuda::avg_pool>::call;
-  static constexpr auto avg_pool_backward = Launch<cuda::avg_pool_backward>::call;
-  static constexpr auto max_pool = Launch<cuda::max_pool>::call;
-  static constexpr auto max_pool_backward = Launch<cuda::max_pool_backward>::call;
-  static constexpr auto max_pool_gather = Launch<cuda::max_pool_gather>::call;
-  static constexpr auto max_pool_indices = Launch<cuda::max_pool_indices>::call;
-  // Looking would mean waiting for the device. Kernels make a bad offset harmless instead, see cuda/launch.h.
-  static bool offsets_in_window(const Problem&, const void*, OffsetType) { return true; }
 };
 
 }  // namespace

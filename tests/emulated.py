@@ -12,7 +12,7 @@ EMULATED = _library.instruction_sets() == ["emulated"]
 NOT_APPLICABLE = {
     "test_isa.py::": "the CPU's instruction sets are not part of the build",
     "test_errors_direct.py::test_offsets_outside_their_window": (
-        "on a GPU nobody looks at offsets beforehand, that would mean waiting for it; see test_offsets_on_cuda.py"
+        "on a GPU nobody looks at offsets beforehand, that would mean waiting for it; see test_any_offsets.py"
     ),
     "test_known_failures_sizes.py::test_pt142459_pt122024_pt140923_pt141100_offsets_that_do_not_belong": (
         "the same; that a wrong batch is refused stands in test_errors_direct.py, too"

@@ -24,6 +24,9 @@ constexpr int64_t offset_limit(OffsetType type) {  // number of window elements 
   return 0;
 }
 
+// What saved offsets name, the worst of them: an element of the input, a tap that lies in the padding, no tap of the window.
+enum class OffsetsName { Inputs, Taps, Nothing };
+
 enum class Layout { ChannelsFirst, ChannelsLast };
 
 struct Problem {

@@ -166,6 +166,24 @@ struct LocateArgs {
   int32_t step_w, step_h, step_d;
 };
 
+// Whether saved codes name taps inside the input: of rows [begin, end) of outputs, row r of a plane having taps [first, last) of
+// depth and height, position o of a row taps [first[o], last[o]) of the width.
+struct TapRange {
+  int32_t first, last;
+  bool operator==(const TapRange&) const = default;
+};
+struct InsideArgs {
+  const void* codes;  // as saved
+  int64_t begin, end, rows, width, channels;
+  const TapRange* depths;   // [rows]
+  const TapRange* heights;  // [rows]
+  const int32_t* first;     // [width]
+  const int32_t* last;
+  int32_t taps_h, taps_w;
+  bool deep;  // more than one tap of depth
+  const uint32_t* masks;  // [rows, width]: bit t says that tap t lies outside; null: more than 32 taps, go by the ranges
+};
+
 using WindowsFn = void (*)(const WindowsArgs&);
 using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
@@ -173,6 +191,7 @@ using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
 using FlatFn = void (*)(const FlatArgs&);
 using LocateFn = bool (*)(const LocateArgs&);
+using InsideFn = bool (*)(const InsideArgs&);
 
 // The kernels of one reducer for one storage type. `first` reads storage, `next` reads lanes.
 struct ReduceKernels {
@@ -210,6 +229,7 @@ struct KernelTable {
   PullKernels pull_apart[dtype_count];  // for windows apart from each other: an input takes one gradient, as it is
   CodeKernels codes2, codes4, codes8;
   LocateFn locate[4] = {};  // by OffsetType; null for Int64
+  InsideFn inside[4] = {};
 };
 
 }  // namespace torch_pooling::cpu

@@ -99,6 +99,58 @@ void gather_indices(const Problem& problem, const void* offsets, OffsetType type
   });
 }
 
+bool offsets_may_miss(const Problem& problem) {
+  bool may = false;
+  for (const Axis& axis : problem.axes) may |= !axis.stays_inside() || (axis.adaptive && axis.output > 0 && axis.input % axis.output != 0);
+  return may;
+}
+
+TapsInside::TapsInside(const Problem& p) : problem(p) {
+  auto range_of = [](const Axis& axis, int64_t o) -> TapRange {
+    const Span span = axis.inputs_of(o);
+    return {static_cast<int32_t>(span.tap), static_cast<int32_t>(span.tap + span.count)};
+  };
+  for (int64_t od = 0; od < p.axes[0].output; ++od) {
+    for (int64_t oh = 0; oh < p.axes[1].output; ++oh) {
+      depths.push_back(range_of(p.axes[0], od));
+      heights.push_back(range_of(p.axes[1], oh));
+    }
+  }
+  for (int64_t ow = 0; ow < p.axes[2].output; ++ow) {
+    const TapRange range = range_of(p.axes[2], ow);
+    first.push_back(range.first), last.push_back(range.last);
+  }
+  rows = static_cast<int64_t>(heights.size());
+  if (p.window_elements() > 32) return;
+  const int32_t taps_h = static_cast<int32_t>(p.axes[1].max_taps()), taps_w = static_cast<int32_t>(p.axes[2].max_taps());
+  const size_t width = first.size();
+  masks.assign(heights.size() * width, ~uint32_t{0});
+  for (size_t row = 0; row < heights.size(); ++row) {
+    uint32_t* const mask = masks.data() + row * width;
+    if (row > 0 && depths[row] == depths[row - 1] && heights[row] == heights[row - 1]) {
+      std::copy_n(mask - width, width, mask);
+      continue;
+    }
+    for (size_t o = 0; o < width; ++o) {
+      const uint32_t line = (uint32_t{2} << (last[o] - 1)) - (uint32_t{1} << first[o]);  // taps of one line of the window
+      for (int32_t d = depths[row].first; d < depths[row].last; ++d) {
+        for (int32_t h = heights[row].first; h < heights[row].last; ++h) mask[o] &= ~(line << ((d * taps_h + h) * taps_w));
+      }
+    }
+  }
+  // Small planes follow each other, too, so that few positions are left over by vectors.
+  const size_t plane = masks.size(), planes = p.layout == Layout::ChannelsFirst && plane > 0 ? ceil_div<size_t>(512, plane) : 1;
+  for (size_t copy = 1; copy < planes; ++copy) masks.insert(masks.end(), masks.begin(), masks.begin() + static_cast<int64_t>(plane));
+  rows *= static_cast<int64_t>(planes);
+}
+
+InsideArgs TapsInside::arguments(const void* offsets, int64_t begin, int64_t end) const {
+  return {offsets, begin, end, rows, static_cast<int64_t>(first.size()),
+          problem.layout == Layout::ChannelsLast ? problem.channels : 1, depths.data(), heights.data(), first.data(), last.data(),
+          static_cast<int32_t>(problem.axes[1].max_taps()), static_cast<int32_t>(problem.axes[2].max_taps()),
+          problem.axes[0].max_taps() > 1, masks.empty() ? nullptr : masks.data()};
+}
+
 Extremes offset_extremes(const void* offsets, OffsetType type, int64_t begin, int64_t end) {
   Extremes extremes;
   with_offset_type(type, [&](auto offset) {

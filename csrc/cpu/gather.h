@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <vector>
+
 #include "core/problem.h"
+#include "cpu/block.h"
 
 namespace torch_pooling::cpu {
 
@@ -15,6 +18,18 @@ void gather_indices(const Problem& problem, const void* offsets, OffsetType type
 // The least and the largest of count offsets.
 struct Extremes {
   int64_t least = 0, most = 0;
+};
+// Whether offsets can name a tap of their window that lies outside the input, which those of a maximum never do.
+bool offsets_may_miss(const Problem& problem);
+// The taps inside the input of each output: of depth and height for each row of outputs of a plane, of the width for each of a row.
+struct TapsInside {
+  explicit TapsInside(const Problem& problem);
+  InsideArgs arguments(const void* offsets, int64_t begin, int64_t end) const;  // of rows as counted by gather_rows
+  std::vector<TapRange> depths, heights;
+  std::vector<int32_t> first, last;
+  std::vector<uint32_t> masks;
+  int64_t rows;  // after which ranges and masks repeat
+  const Problem& problem;
 };
 Extremes offset_extremes(const void* offsets, OffsetType type, int64_t begin, int64_t end);
 

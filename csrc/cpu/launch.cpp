@@ -43,6 +43,15 @@ const ReduceKernels& sum_kernels(const Problem& problem) {
   return problem.window_elements() > wide_sum_elements ? kernels().wide_sum[type] : kernels().sum[type];
 }
 
+// Whether the backward goes by elements of the tensor, where a tap in the padding would be somebody else's element, for offsets
+// that can name one. Windows that find nothing, and those too large, have their offsets looked at one by one.
+bool goes_by_elements(const Problem& problem, OffsetType type) {
+  bool never_empty = true;
+  for (const Axis& axis : problem.axes) never_empty &= axis.never_empty();
+  return never_empty && kernels().inside[static_cast<int>(type)] != nullptr && problem.window_elements() <= largest_located
+         && offsets_may_miss(problem) && choose_max_way(problem, type) != MaxWay::PullPixels;
+}
+
 }  // namespace
 
 void avg_pool(Problem problem, const void* input, void* output) {
@@ -74,7 +83,8 @@ void max_pool(Problem problem, const void* input, void* output, void* offsets, O
   run(Reduction(problem, *maxima, codes, element_bytes(problem.dtype), {input, output, offsets, type}, false));
 }
 
-void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, void* grad_input) {
+void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, OffsetsName name,
+                       void* grad_input) {
   problem.fold_whole_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
@@ -82,7 +92,9 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   for (const Axis& axis : problem.axes) overlaps |= axis.overlaps();
   const PullKernels& pull = overlaps ? table.pull[dtype] : table.pull_apart[dtype];
   const MaxGradients gradients{grad_output, offsets, type, grad_input};
-  switch (const MaxWay way = choose_max_way(problem, type)) {
+  const MaxWay way = choose_max_way(problem, type);
+  if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients));
+  switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
     case MaxWay::Scatter: return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
     default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
@@ -100,16 +112,27 @@ void max_pool_indices(Problem problem, const void* offsets, OffsetType type, int
         [&](int64_t begin, int64_t end) { gather_indices(problem, offsets, type, indices, begin, end); });
 }
 
-bool offsets_in_window(const Problem& problem, const void* offsets, OffsetType type) {
-  const int64_t limit = problem.window_elements();
-  if (type == OffsetType::UInt8 && limit >= 256) return true;
+OffsetsName look_at_offsets(Problem problem, const void* offsets, OffsetType type) {
+  problem.fold_whole_axes();
+  const int64_t limit = problem.window_elements(), count = problem.output_elements();
   std::atomic<bool> good{true};
-  const int64_t count = problem.output_elements();
-  split(count, count / 8, [&](int64_t begin, int64_t end) {
-    const Extremes extremes = offset_extremes(offsets, type, begin, end);
-    if (extremes.least < 0 || extremes.most >= limit) good = false;
-  });
-  return good;
+  const bool by_elements = goes_by_elements(problem, type);
+  if (by_elements) {
+    const TapsInside taps(problem);
+    const InsideFn inside = kernels().inside[static_cast<int>(type)];
+    split(gather_rows(problem), count / 4, [&](int64_t begin, int64_t end) {
+      if (!inside(taps.arguments(offsets, begin, end))) good = false;
+    });
+    if (good) return OffsetsName::Inputs;
+    good = true;
+  }
+  if (type != OffsetType::UInt8 || limit < 256) {
+    split(count, count / 8, [&](int64_t begin, int64_t end) {
+      const Extremes extremes = offset_extremes(offsets, type, begin, end);
+      if (extremes.least < 0 || extremes.most >= limit) good = false;
+    });
+  }
+  return !good ? OffsetsName::Nothing : by_elements ? OffsetsName::Taps : OffsetsName::Inputs;
 }
 
 }  // namespace torch_pooling::cpu

@@ -11,10 +11,11 @@ void avg_pool(Problem problem, const void* input, void* output);
 void avg_pool_backward(Problem problem, const void* grad_output, void* grad_input);
 // offsets: where to save positions, or null.
 void max_pool(Problem problem, const void* input, void* output, void* offsets, OffsetType type);
-void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, void* grad_input);
+void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, OffsetsName name,
+                       void* grad_input);
 void max_pool_gather(Problem problem, const void* input, const void* offsets, OffsetType type, void* output);
 void max_pool_indices(Problem problem, const void* offsets, OffsetType type, int64_t* indices);
-// True when every offset numbers an element of the window.
-bool offsets_in_window(const Problem& problem, const void* offsets, OffsetType type);
+// Where max_pool_backward needs no looking for taps in the padding, they count as elements of the input.
+OffsetsName look_at_offsets(Problem problem, const void* offsets, OffsetType type);
 
 }  // namespace torch_pooling::cpu

@@ -20,6 +20,7 @@ struct MaxGradients {
 
 enum class MaxWay { Flat, PullLanes, PullPixels, Scatter };
 MaxWay choose_max_way(const Problem& problem, OffsetType type);
+constexpr int64_t largest_located = 1 << 20;  // taps of a window: more do not divide exactly in float32
 
 constexpr int64_t offset_bytes[] = {1, 2, 4, 8};  // by OffsetType
 
@@ -70,6 +71,8 @@ class MaxPull {
   const AxisReads& reads_of(int axis, const Tile& tile, Scratch& scratch, bool moved) const;
   void list_rows(const Tile& tile, Scratch& scratch, bool moved) const;
   bool reaches_outside(const Tile& tile) const;
+  template <class Copy>
+  Strides stage_rows(const Tile& tile, Buffer& buffer, int64_t bytes, bool fill, char*& staged, const Copy& copy) const;
   void stage_codes(Tile& tile, Scratch& scratch) const;
   void stage_grads(Tile& tile, Scratch& scratch) const;
   void pull_tile(const Tile& tile, Scratch& scratch, bool moved) const;
@@ -85,13 +88,14 @@ class MaxPull {
   AxisReads reads_[3];        // of axes short enough to list them once
   int64_t input_size_[dimensions], output_size_[dimensions];
   Strides input_strides_, output_strides_;
-  int64_t tile_size_[dimensions], tile_count_[dimensions];
+  int64_t tile_size_[dimensions];
   int64_t work_ = 0;
 };
 
 class MaxScatter {
  public:
-  // sums: of the gradient's type, to convert lanes. locate: of the offsets' type, or null.
+  // sums: of the gradient's type, to convert lanes. locate: of the offsets' type; null: offsets are looked at one by one, and need
+  // not name an element of the input.
   MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients);
   int64_t tiles() const;
   int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
@@ -121,7 +125,7 @@ class MaxScatter {
   bool overlaps_ = false;  // an input may be read by several outputs
   int64_t planes_, inner_;  // channels below a position, 1 in channels-first
   int64_t input_plane_, output_plane_;  // positions
-  int64_t tile_size_[5], tile_count_[5];  // planes, depth, height, width, channels
+  int64_t size_[5], tile_size_[5];  // planes, depth, height, width, channels
 };
 
 }  // namespace torch_pooling::cpu

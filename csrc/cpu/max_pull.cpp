@@ -56,25 +56,15 @@ void MaxPull::choose_tiles() {
   if (tile[1] >= input_size_[1] && tile[2] >= input_size_[2] && tile[3] >= input_size_[3] && tile[4] >= input_size_[4]) {
     tile[0] = std::clamp<int64_t>(budget / elements, 1, std::max<int64_t>(1, input_size_[0]));
   }
-  for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(input_size_[d], tile[d]);
 }
 
-int64_t MaxPull::tiles() const {
-  int64_t count = 1;
-  for (int d = 0; d < dimensions; ++d) count *= tile_count_[d];
-  return count;
-}
+int64_t MaxPull::tiles() const { return count_tiles(input_size_, tile_size_); }
 
 void MaxPull::run(int64_t begin, int64_t end) const {
   Scratch& scratch = thread_scratch();
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
-    int64_t rest = index;
-    for (int d = dimensions - 1; d >= 0; --d) {
-      const int64_t at = rest % tile_count_[d];
-      rest /= tile_count_[d];
-      tile.input[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], input_size_[d])};
-    }
+    tile_box(index, input_size_, tile_size_, tile.input);
     tile.output[0] = tile.input[0], tile.output[4] = tile.input[4];
     const bool moved = index == begin || !std::equal(tile.input + 1, tile.input + 4, last.input + 1);
     if (moved) locate_outputs(tile);
@@ -125,76 +115,71 @@ bool MaxPull::reaches_outside(const Tile& tile) const {
   return offset < tile.margin * output_strides_.of[3] || last + right * output_strides_.of[3] >= total;
 }
 
-// Codes in rows [planes, depth, height, margin + width + margin, channels]; in place where they need neither margins nor
-// another type.
+// Rows [planes, depth, height, margin + width + margin, channels] of outputs in scratch memory; answers their strides, in
+// elements. copy(source element, staged element, loops, inner) fills one nest of rows.
+template <class Copy>
+Strides MaxPull::stage_rows(const Tile& tile, Buffer& buffer, int64_t bytes, bool fill, char*& staged, const Copy& copy) const {
+  int64_t size[dimensions], padded[dimensions], total = 1;
+  for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
+  padded[3] = tile.length;
+  for (int64_t n : padded) total *= n;
+  const Strides target = packed_strides(padded);
+  staged = buffer.reserve(total * bytes);
+  if (fill) std::memset(staged, 0xff, static_cast<size_t>(total * bytes));
+  for_nest(size, output_strides_, target, nullptr, -1,
+           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
+             copy(s, t + tile.margin * target.of[3], loops, inner);
+           });
+  return target;
+}
+
+// Codes in place where they need neither margins nor another type.
 void MaxPull::stage_codes(Tile& tile, Scratch& scratch) const {
   const int type = static_cast<int>(gradients_.offset_type);
   const int64_t offset = offset_of(output_strides_, tile.output);
   const char* const source = static_cast<const char*>(gradients_.offsets) + offset * offset_bytes[type];
   const bool margins = tile.length != tile.output[3].size() && (!open_rows_ || !byte_codes_ || reaches_outside(tile));
   const int64_t bytes = byte_codes_ ? 1 : pull_.lane_bytes;
+  Strides strides = output_strides_;
+  char* staged = nullptr;
   if (byte_codes_ && !margins) {
-    tile.code = source - tile.margin * output_strides_.of[3];
-    tile.code_pixel = output_strides_.of[3];
-    tile.code_row = output_strides_.of[2];
-    tile.code_depth = output_strides_.of[1];
-    tile.code_plane = output_strides_.of[0];
-  } else {
-    int64_t size[dimensions], padded[dimensions], total = 1;
-    for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
-    padded[3] = tile.length;
-    for (int64_t n : padded) total *= n;
-    const Strides target = packed_strides(padded);
-    char* const staged = scratch.codes[0].reserve(total * bytes);
-    if (margins) std::memset(staged, 0xff, static_cast<size_t>(total * bytes));  // no tap has this code
-    char* const first = staged + tile.margin * target.of[3] * bytes;
-    for_nest(size, output_strides_, target, nullptr, -1,
-             [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-               ConvertArgs args{source + s * offset_bytes[type], first + t * bytes, {loops[0], loops[1], loops[2]}, inner,
-                                nullptr, {0, 0, 0}, 1};
-               byte_codes_ ? codes_.copy_bytes(args) : codes_.load[type](args);
-             });
+    tile.code = source - tile.margin * strides.of[3];
+  } else {  // filled with a code that no tap has
+    strides = stage_rows(tile, scratch.codes[0], bytes, margins, staged,
+                         [&](int64_t from, int64_t to, const Loop(&loops)[3], int64_t inner) {
+                           const ConvertArgs args{source + from * offset_bytes[type], staged + to * bytes,
+                                                  {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1};
+                           byte_codes_ ? codes_.copy_bytes(args) : codes_.load[type](args);
+                         });
     tile.code = staged;
-    tile.code_pixel = target.of[3];
-    tile.code_row = target.of[2] * bytes;
-    tile.code_depth = target.of[1] * bytes;
-    tile.code_plane = target.of[0] * bytes;
   }
   tile.code += tile.reach * bytes;
+  tile.code_pixel = strides.of[3];
+  tile.code_row = strides.of[2] * bytes, tile.code_depth = strides.of[1] * bytes, tile.code_plane = strides.of[0] * bytes;
 }
 
 // Gradients in place, unless the margins of their rows reach beyond the tensor: what lies there is read, and ignored.
 void MaxPull::stage_grads(Tile& tile, Scratch& scratch) const {
-  const int64_t offset = offset_of(output_strides_, tile.output);
-  const char* const source = static_cast<const char*>(gradients_.grad_output) + offset * element_bytes_;
+  const int64_t bytes = element_bytes_;
+  const char* const source = static_cast<const char*>(gradients_.grad_output) + offset_of(output_strides_, tile.output) * bytes;
+  Strides strides = output_strides_;
+  char* staged = nullptr;
   if (!reaches_outside(tile)) {
-    tile.grad = source + (tile.reach - tile.margin) * output_strides_.of[3] * element_bytes_;
-    tile.grad_pixel = output_strides_.of[3];
-    tile.grad_row = output_strides_.of[2] * element_bytes_;
-    tile.grad_depth = output_strides_.of[1] * element_bytes_;
-    tile.grad_plane = output_strides_.of[0] * element_bytes_;
-    return;
+    tile.grad = source - tile.margin * strides.of[3] * bytes;
+  } else {
+    strides = stage_rows(tile, scratch.values[0], bytes, false, staged,
+                         [&](int64_t from, int64_t to, const Loop(&loops)[3], int64_t inner) {
+                           ConvertArgs args{source + from * bytes, staged + to * bytes, {}, inner * bytes, nullptr, {0, 0, 0}, 1};
+                           for (int i = 0; i < 3; ++i) {
+                             args.loops[i] = {loops[i].count, loops[i].source * bytes, loops[i].target * bytes};
+                           }
+                           codes_.copy_bytes(args);
+                         });
+    tile.grad = staged;
   }
-  int64_t size[dimensions], padded[dimensions], elements = 1;
-  for (int d = 0; d < dimensions; ++d) size[d] = padded[d] = tile.output[d].size();
-  padded[3] = tile.length;
-  for (int64_t n : padded) elements *= n;
-  const Strides target = packed_strides(padded);
-  char* const staged = scratch.values[0].reserve(elements * element_bytes_);
-  char* const first = staged + tile.margin * target.of[3] * element_bytes_;
-  for_nest(size, output_strides_, target, nullptr, -1,
-           [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-             codes_.copy_bytes({source + s * element_bytes_, first + t * element_bytes_,
-                                {{loops[0].count, loops[0].source * element_bytes_, loops[0].target * element_bytes_},
-                                 {loops[1].count, loops[1].source * element_bytes_, loops[1].target * element_bytes_},
-                                 {loops[2].count, loops[2].source * element_bytes_, loops[2].target * element_bytes_}},
-                                inner * element_bytes_, nullptr, {0, 0, 0}, 1});
-           });
-  tile.grad = staged + tile.reach * target.of[3] * element_bytes_;
-  tile.grad_pixel = target.of[3];
-  tile.grad_row = target.of[2] * element_bytes_;
-  tile.grad_depth = target.of[1] * element_bytes_;
-  tile.grad_plane = target.of[0] * element_bytes_;
+  tile.grad += tile.reach * strides.of[3] * bytes;
+  tile.grad_pixel = strides.of[3];
+  tile.grad_row = strides.of[2] * bytes, tile.grad_depth = strides.of[1] * bytes, tile.grad_plane = strides.of[0] * bytes;
 }
 
 // Rows of the tile that feed each (depth, height) of it, from its first element.

@@ -13,11 +13,9 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t tile_elements = 1 << 15;
-constexpr int64_t largest_window = 1 << 20;  // that a quotient of floats divides exactly
 constexpr int64_t listed_outputs = 4096;     // of a plane, taken together
 constexpr int64_t turns = 4;                 // runs of outputs that take turns
 constexpr int64_t chunk = 512;               // of outputs located at once
-constexpr int32_t nowhere = INT32_MIN / 2;   // where a window with nothing in it begins
 
 template <class Lane, class T>
 void add(Lane& element, T gradient) {
@@ -56,10 +54,10 @@ MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, Locate
   // Distances of taps that no window inside the input has must fit, too.
   int64_t reach = input_plane_ * inner_;
   for (int axis = 0; axis < 3; ++axis) reach = std::max(reach, (axes[axis].max_taps() * axes[axis].tap_step() + 1) * input_plane_);
-  // In channels-last positions are multiplied by the channels, which a window out of reach would not survive.
+  // A window with nothing in it names a tap outside the input.
   bool empty = false;
   for (const Axis& axis : problem.axes) empty |= !axis.never_empty();
-  if (problem.window_elements() > largest_window || reach > INT32_MAX / 8 || (empty && inner_ > 1)) locate_ = nullptr;
+  if (problem.window_elements() > largest_located || reach > INT32_MAX / 8 || empty) locate_ = nullptr;
   choose_tiles();
 }
 
@@ -67,7 +65,9 @@ MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, Locate
 // channels-last a window that reaches far is cut by channels first.
 void MaxScatter::choose_tiles() {
   const int64_t budget = std::clamp<int64_t>(work() / 32, 512, tile_elements);
-  const int64_t size[4] = {planes_, problem_.axes[0].input, problem_.axes[1].input, problem_.axes[2].input};
+  const Axis* const axes = problem_.axes;
+  const int64_t size[5] = {planes_, axes[0].input, axes[1].input, axes[2].input, inner_};
+  std::copy_n(size, 5, size_);
   tile_size_[4] = std::max<int64_t>(1, inner_);
   int64_t reach = 1;
   for (const Axis& axis : problem_.axes) reach *= std::min(2 * axis.max_taps() * axis.tap_step(), std::max<int64_t>(1, axis.input));
@@ -85,25 +85,14 @@ void MaxScatter::choose_tiles() {
     if (tile_size_[d] < size[d]) break;
     elements *= std::max<int64_t>(1, size[d]);
   }
-  for (int d = 0; d < 4; ++d) tile_count_[d] = ceil_div<int64_t>(size[d], tile_size_[d]);
-  tile_count_[4] = ceil_div<int64_t>(inner_, tile_size_[4]);
 }
 
-int64_t MaxScatter::tiles() const {
-  int64_t count = 1;
-  for (const int64_t n : tile_count_) count *= n;
-  return count;
-}
+int64_t MaxScatter::tiles() const { return count_tiles(size_, tile_size_); }
 
 MaxScatter::Tile MaxScatter::tile_at(int64_t index) const {
   const Axis* const axes = problem_.axes;
-  const int64_t size[5] = {planes_, axes[0].input, axes[1].input, axes[2].input, inner_};
   Range box[5];
-  for (int d = 4; d >= 0; --d) {
-    const int64_t at = index % tile_count_[d];
-    index /= tile_count_[d];
-    box[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], size[d])};
-  }
+  tile_box(index, size_, tile_size_, box);
   Tile tile;
   tile.planes = box[0], tile.channels = box[4];
   tile.positions = 1;
@@ -141,13 +130,12 @@ void MaxScatter::run(int64_t begin, int64_t end) const {
 
 // Whether all outputs of a plane, and of the planes that follow, make one list.
 bool MaxScatter::takes_planes_together(const Tile& tile) const {
-  bool together = inner_ == 1 && output_plane_ <= listed_outputs && tile.positions == input_plane_;
-  for (const Axis& axis : problem_.axes) together &= axis.never_empty();
+  const bool together = inner_ == 1 && output_plane_ <= listed_outputs && tile.positions == input_plane_;
   return together;
 }
 
-// Where windows begin, from the run's first position: of all outputs of the planes that are taken together; else along the width, and segments are the rows of outputs near the tile. A window
-// with nothing in it names its first tap, which is nobody's: it is left out, or its origin is out of reach.
+// Where windows begin, from the run's first position: of all outputs of the planes that are taken together; else along the
+// width, and segments are the rows of outputs near the tile.
 void MaxScatter::list_origins(const Tile& tile, Scratch& scratch) const {
   if (locate_ == nullptr) return;
   const Axis* const axes = problem_.axes;
@@ -168,13 +156,10 @@ void MaxScatter::list_origins(const Tile& tile, Scratch& scratch) const {
     return;
   }
   for (int64_t ow = tile.output[2].begin; ow < tile.output[2].end; ++ow) {
-    const bool empty = !axes[2].never_empty() && axes[2].inputs_of(ow).count == 0;
-    scratch.origins.push_back(empty ? nowhere : static_cast<int32_t>(axes[2].origin_of(ow)));
+    scratch.origins.push_back(static_cast<int32_t>(axes[2].origin_of(ow)));
   }
   for (int64_t od = tile.output[0].begin; od < tile.output[0].end; ++od) {
-    if (axes[0].inputs_of(od).count == 0) continue;
     for (int64_t oh = tile.output[1].begin; oh < tile.output[1].end; ++oh) {
-      if (axes[1].inputs_of(oh).count == 0) continue;
       const int64_t row = (od * axes[1].output + oh) * axes[2].output + tile.output[2].begin;
       scratch.segments.push_back({row, (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input - tile.first});
     }

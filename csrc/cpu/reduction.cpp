@@ -12,12 +12,7 @@ void Reduction::run(int64_t begin, int64_t end) const {
   Scratch& scratch = thread_scratch();
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
-    int64_t rest = index;
-    for (int d = dimensions - 1; d >= 0; --d) {
-      const int64_t at = rest % tile_count_[d];
-      rest /= tile_count_[d];
-      tile.result[d] = {at * tile_size_[d], std::min((at + 1) * tile_size_[d], result_size_[d])};
-    }
+    tile_box(index, result_size_, tile_size_, tile.result);
     if (index == begin || !std::equal(tile.result + 1, tile.result + 5, last.result + 1)) locate_sources(tile, scratch);
     tile.source[0] = tile.result[0];
     run_tile(tile, scratch);

@@ -120,7 +120,7 @@ class Reduction {
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];
   Strides source_strides_, result_strides_;
-  int64_t tile_size_[dimensions], tile_count_[dimensions];
+  int64_t tile_size_[dimensions];
   int64_t work_ = 0;
 };
 

@@ -141,14 +141,9 @@ void Reduction::choose_tiles() {
     const bool no_blocks = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity && modes_[2] == Mode::Windows;
     tile[0] = std::clamp<int64_t>((no_blocks ? 4 * budget : budget) / elements, 1, std::max<int64_t>(1, result_size_[0]));
   }
-  for (int d = 0; d < dimensions; ++d) tile_count_[d] = ceil_div<int64_t>(result_size_[d], tile[d]);
 }
 
-int64_t Reduction::tiles() const {
-  int64_t count = 1;
-  for (int d = 0; d < dimensions; ++d) count *= tile_count_[d];
-  return count;
-}
+int64_t Reduction::tiles() const { return count_tiles(result_size_, tile_size_); }
 
 // Windows of the tile along an axis, from the source's first position; equal neighbours become one.
 void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {

@@ -111,6 +111,22 @@ inline Strides packed_strides(const int64_t (&size)[dimensions]) {
   return strides;
 }
 
+// Tile number `index` of a tensor cut into boxes, the last dimension first.
+template <int count>
+void tile_box(int64_t index, const int64_t (&size)[count], const int64_t (&tile)[count], Range (&box)[count]) {
+  for (int d = count - 1; d >= 0; --d) {
+    const int64_t tiles = ceil_div<int64_t>(size[d], tile[d]), at = index % tiles;
+    index /= tiles;
+    box[d] = {at * tile[d], at * tile[d] + tile[d] < size[d] ? at * tile[d] + tile[d] : size[d]};
+  }
+}
+template <int count>
+int64_t count_tiles(const int64_t (&size)[count], const int64_t (&tile)[count]) {
+  int64_t tiles = 1;
+  for (int d = 0; d < count; ++d) tiles *= ceil_div<int64_t>(size[d], tile[d]);
+  return tiles;
+}
+
 // Splits the dimensions of a block, one axis left out (or none: -1), into a contiguous inner run and loops around it, and
 // calls body(loops, third_strides, inner, source_offset, target_offset, third_offset), several times if three loops are
 // too few. `third`, the strides of a third operand, may be null.

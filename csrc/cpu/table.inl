@@ -83,6 +83,9 @@ inline KernelTable make_table(const char* name) {
   std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
   table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
   table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();
+  table.inside[static_cast<int>(OffsetType::UInt8)] = &Inside<uint8_t>::run;
+  table.inside[static_cast<int>(OffsetType::UInt16)] = &Inside<uint16_t>::run;
+  table.inside[static_cast<int>(OffsetType::Int32)] = &Inside<int32_t>::run;
   table.locate[static_cast<int>(OffsetType::UInt8)] = &Locate<uint8_t>::run;
   table.locate[static_cast<int>(OffsetType::UInt16)] = &Locate<uint16_t>::run;
   table.locate[static_cast<int>(OffsetType::Int32)] = &Locate<int32_t>::run;

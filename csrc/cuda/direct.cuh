@@ -16,7 +16,7 @@ __device__ __forceinline__ Int first_code(const Box<Int>& box, const SpanOf<Int>
 }
 
 template <class Op, class T, int V, bool coded, class Int>
-__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 || V > 8 ? 2 : 4)
+__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 || V > 8 ? 2 : std::is_integral_v<T> && V > 1 ? 3 : 4)
     direct(Box<Int> box, Division division, const T* __restrict__ source, T* __restrict__ result, Saved saved) {
   using L = Lane<T>;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;

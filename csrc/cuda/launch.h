@@ -31,4 +31,30 @@ void max_pool_backward(Context& context, Problem problem, const void* grad_outpu
 void max_pool_gather(Context& context, Problem problem, const void* input, const void* offsets, OffsetType type, void* output);
 void max_pool_indices(Context& context, Problem problem, const void* offsets, OffsetType type, int64_t* indices);
 
+// The launchers as operator bodies call them, each in a context of its own, and what they say of saved offsets: a device part that
+// needs only memory and a guard beside it.
+template <class OwnContext>
+struct Launchers {
+  template <auto launcher>
+  struct In;
+  template <class... Arguments, void (*launcher)(Context&, Arguments...)>
+  struct In<launcher> {
+    static void call(Arguments... arguments) {
+      OwnContext context;
+      launcher(context, arguments...);
+    }
+  };
+  static constexpr auto avg_pool = In<cuda::avg_pool>::call;
+  static constexpr auto avg_pool_backward = In<cuda::avg_pool_backward>::call;
+  static constexpr auto max_pool = In<cuda::max_pool>::call;
+  static void max_pool_backward(const Problem& problem, const void* grad_output, const void* offsets, OffsetType type, OffsetsName,
+                                void* grad_input) {
+    In<cuda::max_pool_backward>::call(problem, grad_output, offsets, type, grad_input);
+  }
+  static constexpr auto max_pool_gather = In<cuda::max_pool_gather>::call;
+  static constexpr auto max_pool_indices = In<cuda::max_pool_indices>::call;
+  // Looking would mean waiting for the device: kernels make a bad offset harmless instead, see above.
+  static OffsetsName look_at_offsets(const Problem&, const void*, OffsetType) { return OffsetsName::Inputs; }
+};
+
 }  // namespace torch_pooling::cuda

@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(block_threads, 3)
 
 // The backward: a thread owns P neighbouring inputs in R rows, and reads each output row that reaches them once.
 template <class T, bool coded, class Window>
-__global__ void __launch_bounds__(block_threads, 3)
+__global__ void __launch_bounds__(block_threads, coded && sizeof(T) == 2 ? 2 : 3)
     pull_tile(TileProblem a, const T* __restrict__ grads, const uint8_t* __restrict__ offsets, T* __restrict__ result) {
   using L = Lane<T>;
   constexpr int K = Window::taps, S = Window::stride, left = Window::left;

@@ -222,9 +222,12 @@ struct Pool {
     TORCH_CHECK(offsets.device() == other.device(), op, ": offsets must be on the device of ", name, ", ", other.device(),
                 ", but are on ", offsets.device());
   }
-  static void check_in_window(const OpName& op, const Problem& problem, const at::Tensor& offsets, OffsetType type) {
-    TORCH_CHECK(Device::offsets_in_window(problem, offsets.const_data_ptr(), type), op,
-                ": offsets must lie inside the window: at least 0 and below ", problem.window_elements());
+  static OffsetsName check_in_window(const OpName& op, const Problem& problem, const at::Tensor& offsets, OffsetType type) {
+    if (offsets.numel() == 0) return OffsetsName::Inputs;
+    const OffsetsName name = Device::look_at_offsets(problem, offsets.const_data_ptr(), type);
+    TORCH_CHECK(name != OffsetsName::Nothing, op, ": offsets must lie inside the window: at least 0 and below ",
+                problem.window_elements());
+    return name;
   }
 
   static at::Tensor max_pool_backward(const OpName& op, const at::Tensor& grad_output, const at::Tensor& offsets,
@@ -237,12 +240,12 @@ struct Pool {
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, dtype, channels_last);
       const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
+      const OffsetsName name = check_in_window(op, problem, dense_offsets, type);
       at::Tensor grad_input = empty(sizes, sizes.input, channels_last, grad_output.scalar_type(), grad_output);
       if (grad_input.numel() == 0) return grad_input;
       const typename Device::Guard guard(grad_output);
       const at::Tensor dense = to_dense(grad_output, sizes.rank, channels_last);
-      Device::max_pool_backward(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type,
+      Device::max_pool_backward(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type, name,
                                 grad_input.mutable_data_ptr());
       return grad_input;
     } else {
@@ -266,7 +269,7 @@ struct Pool {
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, dtype, channels_last);
       const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
+      check_in_window(op, problem, dense_offsets, type);
       at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
@@ -287,7 +290,7 @@ struct Pool {
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, DType::Int64, channels_last);
       const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      if (offsets.numel() != 0) check_in_window(op, problem, dense_offsets, type);
+      check_in_window(op, problem, dense_offsets, type);
       at::Tensor indices = empty(sizes, sizes.output, channels_last, at::kLong, offsets);
       if (indices.numel() == 0) return indices;
       const typename Device::Guard guard(offsets);

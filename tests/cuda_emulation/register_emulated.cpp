@@ -24,17 +24,7 @@ struct HostContext final : cuda::Context {
   std::vector<void*> blocks;
 };
 
-template <auto launcher>
-struct Launch;
-template <class... Arguments, void (*launcher)(cuda::Context&, Arguments...)>
-struct Launch<launcher> {
-  static void call(Arguments... arguments) {
-    HostContext context;
-    launcher(context, arguments...);
-  }
-};
-
-struct EmulatedCuda {
+struct EmulatedCuda : cuda::Launchers<HostContext> {
   using Int = int64_t;
   static constexpr bool computes = true;
 
@@ -47,13 +37,6 @@ struct EmulatedCuda {
   static at::Tensor empty_strided(c10::IntArrayRef sizes, c10::IntArrayRef strides, const at::TensorOptions& options) {
     return at::detail::empty_strided_cpu(sizes, strides, options);
   }
-  static constexpr auto avg_pool = Launch<cuda::avg_pool>::call;
-  static constexpr auto avg_pool_backward = Launch<cuda::avg_pool_backward>::call;
-  static constexpr auto max_pool = Launch<cuda::max_pool>::call;
-  static constexpr auto max_pool_backward = Launch<cuda::max_pool_backward>::call;
-  static constexpr auto max_pool_gather = Launch<cuda::max_pool_gather>::call;
-  static constexpr auto max_pool_indices = Launch<cuda::max_pool_indices>::call;
-  static bool offsets_in_window(const Problem&, const void*, OffsetType) { return true; }  // as on a GPU: see cuda/launch.h
 };
 
 }  // namespace

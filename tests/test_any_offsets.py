@@ -1,7 +1,8 @@
-"""A GPU cannot refuse a bad offset without waiting for the device. Its kernels make such an offset harmless instead.
+"""Offsets that no maximum would give.
 
-An offset that names no tap of its window, or a tap outside the input, gathers 0, has index 0, and sends its gradient nowhere.
-Nothing else changes. Runs on the emulated kernels, or on a GPU.
+On every device one that names a tap outside the input sends its gradient nowhere, and all others send theirs to the element they
+name. One that names no tap of its window is refused on the CPU (test_errors_direct.py). A GPU cannot refuse without waiting for
+the device: there it gathers 0, has index 0, and sends its gradient nowhere, and nothing else changes.
 """
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ from emulated import EMULATED
 from torch_pooling import _library
 
 ON_GPU = _library.cuda_version() is not None and torch.cuda.is_available()
-DEVICE = "cpu" if EMULATED else "cuda"
+DEVICE = "cuda" if ON_GPU else "cpu"
 OPS = torch.ops.torch_pooling
-pytestmark = pytest.mark.skipif(not EMULATED and not ON_GPU, reason="the CPU's own operators refuse such offsets")
 
-# kernel, stride, padding, spatial size: a small window, one that overlaps much, one that does not, and three axes.
-WINDOWS = (([3, 3], [2, 2], [1, 1], [9, 12]), ([9, 7], [1, 1], [4, 3], [14, 16]), ([4, 5], [4, 5], [0, 0], [12, 15]))
+# kernel, stride, padding, spatial size: small windows, one that overlaps much, one that does not, and three axes.
+WINDOWS = (
+    ([3, 3], [2, 2], [1, 1], [9, 12]),
+    ([3, 3], [2, 2], [1, 1], [8, 64]),
+    ([3, 3], [1, 1], [1, 1], [10, 21]),
+    ([9, 7], [1, 1], [4, 3], [14, 16]),
+    ([4, 5], [4, 5], [0, 0], [12, 15]),
+)
 WINDOWS_3D = (([5, 5, 5], [1, 1, 1], [2, 2, 2], [6, 7, 8]),)
 BAD = {torch.uint8: (255,), torch.int32: (100_000, -1, -(2**31)), torch.int64: (2**32, 2**62, -1, -(2**63))}
 
@@ -30,6 +36,7 @@ def layout(tensor: Tensor, channels_last: bool) -> Tensor:
     return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if channels_last else tensor.contiguous()
 
 
+@pytest.mark.skipif(not EMULATED and not ON_GPU, reason="the CPU's own operators refuse such offsets")
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("kernel, stride, padding, size", WINDOWS + WINDOWS_3D)
 def test_bad_offsets_are_harmless(
@@ -55,18 +62,22 @@ def test_bad_offsets_are_harmless(
             assert torch.equal(OPS.max_pool_indices(bad, size, *window), indices)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("changed", [1, 10_000])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("kernel, stride, padding, size", WINDOWS + WINDOWS_3D)
 def test_any_offsets_send_each_gradient_to_the_element_they_name(
-    kernel: list[int], stride: list[int], padding: list[int], size: list[int], channels_last: bool
+    kernel: list[int], stride: list[int], padding: list[int], size: list[int], channels_last: bool, changed: int, dtype: torch.dtype
 ) -> None:
-    """Also offsets that no maximum would give: the two ways of the backward must not rely on their order."""
+    """All of them random, or one alone: no way of the backward may rely on what a maximum would have given."""
     rank = len(size)
     window = (rank, kernel, stride, padding, [1] * rank, False)
     input = layout(torch.randn(2, 3, *size, device=DEVICE), channels_last)
     output, offsets = OPS.max_pool_with_offsets(input, *window)
     taps = torch.Size(kernel).numel()
-    random = torch.randint(0, taps, offsets.shape, device=DEVICE).to(torch.int32)
+    random = offsets.contiguous().to(dtype, copy=True)
+    for place in torch.randperm(random.numel())[:changed].tolist():  # the first and the last tap often lie in the padding
+        random.view(-1)[place] = int(torch.randint(0, taps, ())) if changed > 1 else taps - 1 if place % 2 else 0
     grad = layout(torch.randint(-8, 9, output.shape, device=DEVICE).float(), channels_last)
     indices = OPS.max_pool_indices(layout(random, channels_last), size, *window)
     # 0 where the tap lies in the padding
