@@ -14,13 +14,18 @@ namespace torch_pooling::cpu {
 constexpr int64_t slack_bytes = 512;
 constexpr int64_t widest_vector = 64;  // bytes
 
-// One entry of a list of windows along an axis. The same window serves `repeat` consecutive outputs.
+// One entry of a list of windows along an axis: `count` windows, each `advance` positions after the one before, and each serving
+// `repeat` consecutive outputs, which divide by the same number.
 struct Window {
   int64_t start = 0;   // position of the first tap, from the source block's origin
   int64_t step = 1;    // between taps, in positions
   int64_t taps = 0;    // 0: nothing to reduce, the result is the reducer's identity
   int64_t tap = 0;     // number of the first tap inside the unclipped window
   int64_t repeat = 1;
+  int64_t count = 1, advance = 0;
+
+  int64_t outputs() const { return count * repeat; }
+  int64_t last_start() const { return start + (count - 1) * advance; }
 };
 
 struct Loop {
@@ -72,7 +77,8 @@ struct PixelsArgs {
   int64_t code_plane, code_depth, code_row, code_pixel;
   int64_t inner;
   int64_t depth_scale, row_scale;  // a tap of depth and of a row adds this to the code
-  const void* divisors;            // of sums: a lane for each pixel of a plane, or null: one divisor
+  const void* divisors;            // of sums: a lane for each pixel of a plane [., height, width], or null: one divisor
+  int64_t height, width;
   double divisor;
 };
 

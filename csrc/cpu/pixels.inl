@@ -9,9 +9,15 @@ struct Pixels {
   using Scale = typename Kernel::Scale;
   static constexpr int N = full_lanes<Lane>;
 
+  // A window, the results it serves, and their divisor.
   struct Place {
     const Window &depth, &row, &column;
+    T* target;
+    char* code;
+    const Lane* divisor;
   };
+
+  static constexpr int64_t code_bytes(const PixelsArgs& a) { return a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code)); }
 
   template <int W>
   TP_INLINE static void put_code(const PixelsArgs& a, char* code, int64_t at, Vec<Code, W> number) {
@@ -21,11 +27,37 @@ struct Pixels {
       store_as(reinterpret_cast<Code*>(code) + at, number);
     }
   }
-
   template <int W, int U>
-  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Place& at, T* target, char* code, const Scale& scale,
-                              const Lane* divisor) {
+  TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, const Vec<Lane, W> (&value)[U],
+                            const Vec<Code, W> (&number)[U]) {
+    for (int u = 0; u < U; ++u) {
+      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u]);
+      if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
+    }
+  }
+  template <int W, int U>
+  TP_INLINE static void put_all(const PixelsArgs& a, const Place& at, int64_t i, const Vec<Lane, W> (&value)[U],
+                                const Vec<Code, W> (&number)[U]) {
+    if (at.depth.repeat == 1 && at.row.repeat == 1 && at.column.repeat == 1) {
+      return put<W, U>(a, at.target + i, Coded ? at.code + i * code_bytes(a) : nullptr, value, number);
+    }
+    for (int64_t d = 0; d < at.depth.repeat; ++d) {
+      for (int64_t r = 0; r < at.row.repeat; ++r) {
+        T* target = at.target + i + d * a.target_depth + r * a.target_row;
+        char* code = Coded ? at.code + (i + d * a.code_depth + r * a.code_row) * code_bytes(a) : nullptr;
+        for (int64_t o = 0; o < at.column.repeat; ++o, target += a.target_pixel) {
+          put<W, U>(a, target, code, value, number);
+          if constexpr (Coded) code += a.code_pixel * code_bytes(a);
+        }
+      }
+    }
+  }
+
+  // Channels [i, i + W * U) of the results of one window.
+  template <int W, int U>
+  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Place& at, int64_t i, const Scale& scale) {
     const Window &depth = at.depth, &row = at.row, &column = at.column;
+    s += i;
     Vec<Lane, W> value[U];
     Vec<Code, W> number[U] = {};
     const Code first = static_cast<Code>(depth.tap * a.depth_scale + row.tap * a.row_scale + column.tap);
@@ -46,55 +78,61 @@ struct Pixels {
         }
       }
     }
-    for (int u = 0; u < U; ++u) {
-      Vec<Lane, W> v = value[u];
-      if constexpr (!R::is_max) v = divisor == nullptr ? scale(v) : Vec<Lane, W>(v / broadcast<Lane, W>(*divisor));
-      store_lanes<Keyed, T, Lane, W>(target + u * W, v);
-      if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
+    if constexpr (!R::is_max) {
+      for (int u = 0; u < U; ++u) {
+        value[u] = at.divisor == nullptr ? scale(value[u]) : Vec<Lane, W>(value[u] / broadcast<Lane, W>(*at.divisor));
+      }
     }
+    put_all<W, U>(a, at, i, value, number);
   }
 
-  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Place& place, T* target, char* code, const Scale& scale,
-                              const Lane* divisor) {
-    if (place.depth.taps == 0 || place.row.taps == 0 || place.column.taps == 0) {
-      for (int64_t i = 0; i < a.inner; ++i) {
-        store_lanes<Keyed, T, Lane, 1>(target + i, R::template init<Lane>());
-        if constexpr (Coded) put_code<1>(a, code, i, 0);
-      }
+  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Place& at, const Scale& scale) {
+    if (at.depth.taps == 0 || at.row.taps == 0 || at.column.taps == 0) {
+      const Vec<Lane, 1> nothing[1] = {R::template init<Lane>()};
+      const Vec<Code, 1> none[1] = {};
+      for (int64_t i = 0; i < a.inner; ++i) put_all<1, 1>(a, at, i, nothing, none);
       return;
     }
-    s += place.depth.start * a.source_depth + place.row.start * a.source_row + place.column.start * a.source_pixel;
     int64_t i = 0;
-    const int64_t code_bytes = a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code));
-    auto at = [&](auto width, auto unroll) {
-      block<width, unroll>(a, s + i, place, target + i, Coded ? code + i * code_bytes : nullptr, scale, divisor);
-      i += width * unroll;
-    };
-    using std::integral_constant;
-    constexpr integral_constant<int, 1> one;
-    while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
-    while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-    if constexpr (N >= 8) {
-      if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
+    for (; i + 4 * N <= a.inner; i += 4 * N) block<N, 4>(a, s, at, i, scale);
+    for (; i + N <= a.inner; i += N) block<N, 1>(a, s, at, i, scale);
+    if (i == a.inner) return;
+    if constexpr (N > 1) {
+      if (i > 0) return block<N, 1>(a, s, at, a.inner - N, scale);  // some channels a second time
     }
-    while (i < a.inner) at(one, one);
+    if constexpr (N >= 8) {
+      if (N / 2 <= a.inner) {
+        block<N / 2, 1>(a, s, at, 0, scale);
+        if (N / 2 < a.inner) block<N / 2, 1>(a, s, at, a.inner - N / 2, scale);
+        return;
+      }
+    }
+    for (; i < a.inner; ++i) block<1, 1>(a, s, at, i, scale);
   }
 
-  TP_INLINE static void plane_at(const PixelsArgs& a, const Window& depth, const S* s, T* t_row, char* c_row, const Scale& scale,
-                                 const Lane*& divisor) {
-    const int64_t code_bytes = a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code));
+  TP_INLINE static void row_at(const PixelsArgs& a, const Window& depth, const Window& row, const S* s, T* target, char* code,
+                               const Lane* divisor, const Scale& scale) {
+    for (int64_t o = 0; o < a.column_count; ++o) {
+      const Window& column = a.columns[o];
+      const S* at = s + column.start * a.source_pixel;
+      for (int64_t n = 0; n < column.count; ++n, at += column.advance * a.source_pixel) {
+        pixel(a, at, {depth, row, column, target, code, divisor}, scale);
+        target += column.repeat * a.target_pixel;
+        if constexpr (Coded) code += column.repeat * a.code_pixel * code_bytes(a);
+        if (divisor != nullptr) divisor += column.repeat;
+      }
+    }
+  }
+  TP_INLINE static void plane_at(const PixelsArgs& a, const Window& depth, const S* s, T* target, char* code, const Lane* divisor,
+                                 const Scale& scale) {
     for (int64_t r = 0; r < a.row_count; ++r) {
-      for (int64_t again = 0; again < a.rows[r].repeat; ++again, t_row += a.target_row) {
-        T* t = t_row;
-        char* c = c_row;
-        for (int64_t o = 0; o < a.column_count; ++o) {
-          for (int64_t more = 0; more < a.columns[o].repeat; ++more, t += a.target_pixel) {
-            pixel(a, s, {depth, a.rows[r], a.columns[o]}, t, c, scale, divisor);
-            if constexpr (Coded) c += a.code_pixel * code_bytes;
-            if (divisor != nullptr) ++divisor;
-          }
-        }
-        if constexpr (Coded) c_row += a.code_row * code_bytes;
+      const Window& row = a.rows[r];
+      const S* at = s + row.start * a.source_row;
+      for (int64_t n = 0; n < row.count; ++n, at += row.advance * a.source_row) {
+        row_at(a, depth, row, at, target, code, divisor, scale);
+        target += row.repeat * a.target_row;
+        if constexpr (Coded) code += row.repeat * a.code_row * code_bytes(a);
+        if (divisor != nullptr) divisor += row.repeat * a.width;
       }
     }
   }
@@ -102,16 +140,19 @@ struct Pixels {
     Final last;
     last.divisor = a.divisor;
     const Scale scale(last);
-    const int64_t code_bytes = a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code));
     for (int64_t p = 0; p < a.planes; ++p) {
       const S* const s = static_cast<const S*>(a.source) + p * a.source_plane;
-      T* t = static_cast<T*>(a.target) + p * a.target_plane;
-      char* c = Coded ? static_cast<char*>(a.target_code) + p * a.code_plane * code_bytes : nullptr;
       const Lane* divisor = static_cast<const Lane*>(a.divisors);
+      T* target = static_cast<T*>(a.target) + p * a.target_plane;
+      char* code = Coded ? static_cast<char*>(a.target_code) + p * a.code_plane * code_bytes(a) : nullptr;
       for (int64_t d = 0; d < a.depth_count; ++d) {
-        for (int64_t again = 0; again < a.depths[d].repeat; ++again, t += a.target_depth) {
-          plane_at(a, a.depths[d], s, t, c, scale, divisor);
-          if constexpr (Coded) c += a.code_depth * code_bytes;
+        const Window& depth = a.depths[d];
+        const S* at = s + depth.start * a.source_depth;
+        for (int64_t n = 0; n < depth.count; ++n, at += depth.advance * a.source_depth) {
+          plane_at(a, depth, at, target, code, divisor, scale);
+          target += depth.repeat * a.target_depth;
+          if constexpr (Coded) code += depth.repeat * a.code_depth * code_bytes(a);
+          if (divisor != nullptr) divisor += depth.repeat * a.height * a.width;
         }
       }
     }

@@ -7,6 +7,7 @@ template <class R, bool Keyed, bool Coded, class S, class Lane, bool Storage>
 struct Reduce {
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
+  static constexpr int64_t few_taps = 8;
 
   template <int W>
   TP_INLINE static Vec<Lane, W> load(const S* p, int64_t ahead = prefetch_bytes) {
@@ -117,7 +118,7 @@ struct Reduce {
     if constexpr (W > 8) {
       if (window.taps < W) return rows_of_one<W / 2>(a, finish);
     }
-    if (W < 8 || window.taps < W || a.window_count != 1 || window.repeat != 1 || window.step * a.source_pixel != 1
+    if (W < 8 || window.taps < W || a.window_count != 1 || window.outputs() != 1 || window.step * a.source_pixel != 1
         || a.source_code != nullptr) {
       return false;
     }
@@ -133,93 +134,109 @@ struct Reduce {
   }
 
   // Elements apart from each other: one window at a time.
-  static void single(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
-    for (int64_t w = 0; w < a.window_count; ++w) {
-      const Window& window = a.windows[w];
-      Lane value = R::template init<Lane>();
-      Code code = 0;
-      const int64_t stride = window.step * a.source_pixel;
-      const S* s = source + window.start * a.source_pixel;
-      if (N > 1 && stride == 1 && source_code == nullptr && window.taps >= 8) {
-        if constexpr (N > 1) Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, a.code_scale, value, code);
-      } else if (window.taps > 0 && source_code != nullptr) {  // after other axes: taps come out of scan order
-        const Code* const c = source_code + window.start * a.source_pixel;
-        Code number = static_cast<Code>(window.tap * a.code_scale);
-        value = load<1>(s), code = static_cast<Code>(c[0] + number);
-        for (int64_t t = 1; t < window.taps; ++t) {
-          number = static_cast<Code>(number + a.code_scale);
-          merge(value, code, load<1>(s + t * stride), static_cast<Code>(c[t * stride] + number));
-        }
-      } else if (window.taps > 0) {
-        column<1, 1>(s, nullptr, window, stride, a.code_scale, &value, &code, Scale(Final{}));
+  TP_INLINE static Lane one(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Code& code) {
+    const int64_t stride = window.step * a.source_pixel;
+    Lane value = R::template init<Lane>();
+    if (N > 1 && stride == 1 && c == nullptr && window.taps >= 8) {
+      if constexpr (N > 1) Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, a.code_scale, value, code);
+    } else if (window.taps > 0 && c != nullptr) {  // after other axes: taps come out of scan order
+      Code number = static_cast<Code>(window.tap * a.code_scale);
+      value = load<1>(s), code = static_cast<Code>(c[0] + number);
+      for (int64_t t = 1; t < window.taps; ++t) {
+        number = static_cast<Code>(number + a.code_scale);
+        merge(value, code, load<1>(s + t * stride), static_cast<Code>(c[t * stride] + number));
       }
-      value = finish(value);
-      put(target, value, window.repeat, a.target_pixel);
-      if constexpr (Coded) put(target_code, code, window.repeat, a.target_pixel);
+    } else if (window.taps > 0) {
+      column<1, 1>(s, nullptr, window, stride, a.code_scale, &value, &code, Scale(Final{}));
     }
+    return value;
   }
-
-  // Lanes along the contiguous elements below the axis.
-  static void wide(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
-    const Lane* const limit = static_cast<const Lane*>(a.last.limit);
+  static void single(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
     for (int64_t w = 0; w < a.window_count; ++w) {
       const Window& window = a.windows[w];
       const S* s = source + window.start * a.source_pixel;
       const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
-      const int64_t stride = window.step * a.source_pixel;
-      if (window.taps == 0) {
-        std::fill_n(target, a.inner, R::template init<Lane>());
-        if constexpr (Coded) std::fill_n(target_code, a.inner, Code(0));
-      } else {
-        const bool whole_vectors = a.can_overread && (limit == nullptr || target + (a.inner + N - 1) / N * N <= limit);
-        auto columns = [&](auto resume, const Window& part, const S* from, const Code* from_code, const Scale& scale, int64_t ahead) {
-          int64_t i = 0;
-          auto at = [&](auto width, auto unroll) {
-            column<width, unroll, resume>(from + i, from_code == nullptr ? nullptr : from_code + i, part, stride, a.code_scale,
-                                          target + i, Coded ? target_code + i : nullptr, scale, ahead);
-            i += width * unroll;
-          };
-          using std::integral_constant;
-          constexpr integral_constant<int, 1> one;
-          if (part.taps > 1) {  // several columns at once hide the latency of a chain of taps
-            while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
-          }
-          while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-          if (i < a.inner && whole_vectors) at(integral_constant<int, N>{}, one);
-          if constexpr (N >= 8) {
-            if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
-          }
-          while (i < a.inner) at(one, one);
-        };
-        // A long window over many columns takes a few taps of all of them at a time, in the order of memory.
-        constexpr int64_t few = 8;
-        const bool in_parts = Storage && window.taps > few && a.inner > 4 * N
-                              && window.taps * stride * static_cast<int64_t>(sizeof(S)) > (1 << 18);
-        Window part = window;
-        if (in_parts) part.taps = few;
-        // Near each other, the next few taps are what comes next; far apart, it is the rest of these rows.
-        const int64_t next = few * stride * static_cast<int64_t>(sizeof(S));
-        const int64_t ahead = in_parts && next <= (1 << 17) ? next : prefetch_bytes;
-        columns(std::false_type{}, part, s, c, in_parts ? Scale(Final{}) : finish, ahead);
-        for (int64_t t = few; in_parts && t < window.taps; t += few) {
-          part.tap = window.tap + t, part.taps = std::min(few, window.taps - t);
-          columns(std::true_type{}, part, s + t * stride, c == nullptr ? nullptr : c + t * stride,
-                  t + few < window.taps ? Scale(Final{}) : finish, ahead);
-        }
-      }
-      Lane* const done = target;
-      Code* const done_code = target_code;
-      target += a.target_pixel;
-      if constexpr (Coded) target_code += a.target_pixel;
-      for (int64_t r = 1; r < window.repeat; ++r) {
-        std::memcpy(target, done, sizeof(Lane) * static_cast<size_t>(a.inner));
-        target += a.target_pixel;
-        if constexpr (Coded) {
-          std::memcpy(target_code, done_code, sizeof(Code) * static_cast<size_t>(a.inner));
-          target_code += a.target_pixel;
-        }
+      for (int64_t n = 0; n < window.count; ++n) {
+        Code code = 0;
+        put(target, finish(one(a, window, s, c, code)), window.repeat, a.target_pixel);
+        if constexpr (Coded) put(target_code, code, window.repeat, a.target_pixel);
+        s += window.advance * a.source_pixel;
+        if (c != nullptr) c += window.advance * a.source_pixel;
       }
     }
+  }
+
+  // Lanes along the contiguous elements below the axis: windows of one entry of the list.
+  template <bool Resume>
+  TP_INLINE static void columns(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Lane* target, Code* target_code,
+                                const Scale& finish, bool whole_vectors, int64_t ahead) {
+    const int64_t stride = window.step * a.source_pixel;
+    int64_t i = 0;
+    auto at = [&](auto width, auto unroll) __attribute__((always_inline)) {
+      column<width, unroll, Resume>(s + i, c == nullptr ? nullptr : c + i, window, stride, a.code_scale, target + i,
+                                    Coded ? target_code + i : nullptr, finish, ahead);
+      i += width * unroll;
+    };
+    using std::integral_constant;
+    constexpr integral_constant<int, 1> one;
+    if (window.taps > 1) {  // several columns at once hide the latency of a chain of taps
+      while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
+    }
+    while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
+    if (i < a.inner && whole_vectors) at(integral_constant<int, N>{}, one);
+    if constexpr (N >= 8) {
+      if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
+    }
+    while (i < a.inner) at(one, one);
+  }
+  // A long window over many columns takes a few taps of all of them at a time, in the order of memory.
+  static void in_parts(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Lane* target, Code* target_code,
+                       const Scale& finish, bool whole_vectors) {
+    const int64_t stride = window.step * a.source_pixel;
+    // Near each other, the next few taps are what comes next; far apart, it is the rest of these rows.
+    const int64_t next = few_taps * stride * static_cast<int64_t>(sizeof(S));
+    const int64_t ahead = next <= (1 << 17) ? next : prefetch_bytes;
+    Window part = window;
+    for (int64_t t = 0; t < window.taps; t += few_taps) {
+      part.tap = window.tap + t, part.taps = std::min(few_taps, window.taps - t);
+      const Scale scale = t + few_taps < window.taps ? Scale(Final{}) : finish;
+      const Code* const from_code = c == nullptr ? nullptr : c + t * stride;
+      t == 0 ? columns<false>(a, part, s, from_code, target, target_code, scale, whole_vectors, ahead)
+             : columns<true>(a, part, s + t * stride, from_code, target, target_code, scale, whole_vectors, ahead);
+    }
+  }
+  static void wide(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
+    const Lane* const limit = static_cast<const Lane*>(a.last.limit);
+    const int64_t rounded = (a.inner + N - 1) / N * N;
+    for (int64_t w = 0; w < a.window_count; ++w) {
+      const Window& window = a.windows[w];
+      const S* s = source + window.start * a.source_pixel;
+      const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
+      const bool parted = Storage && window.taps > few_taps && a.inner > 4 * N
+                          && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 18);
+      for (int64_t n = 0; n < window.count; ++n) {
+        const bool whole_vectors = a.can_overread && (limit == nullptr || target + rounded <= limit);
+        if (window.taps == 0) {
+          std::fill_n(target, a.inner, R::template init<Lane>());
+          if constexpr (Coded) std::fill_n(target_code, a.inner, Code(0));
+        } else if (parted) {
+          in_parts(a, window, s, c, target, target_code, finish, whole_vectors);
+        } else {
+          columns<false>(a, window, s, c, target, target_code, finish, whole_vectors, prefetch_bytes);
+        }
+        repeat(a, window.repeat, target);
+        if constexpr (Coded) repeat(a, window.repeat, target_code);
+        s += window.advance * a.source_pixel;
+        if (c != nullptr) c += window.advance * a.source_pixel;
+      }
+    }
+  }
+  // Moves on, over copies of what was just written.
+  template <class T>
+  TP_INLINE static void repeat(const WindowsArgs& a, int64_t count, T*& target) {
+    const T* const done = target;
+    target += a.target_pixel;
+    for (int64_t r = 1; r < count; ++r, target += a.target_pixel) std::memcpy(target, done, sizeof(T) * static_cast<size_t>(a.inner));
   }
 
   static void windows(const WindowsArgs& a) {

@@ -13,7 +13,7 @@ void Reduction::run(int64_t begin, int64_t end) const {
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
     tile_box(index, result_size_, tile_size_, tile.result);
-    if (index == begin || !std::equal(tile.result + 1, tile.result + 5, last.result + 1)) locate_sources(tile, scratch);
+    locate_sources(tile, index == begin ? nullptr : &last, scratch);
     tile.source[0] = tile.result[0];
     run_tile(tile, scratch);
     last = tile;
@@ -298,7 +298,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   const PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
                         codes.size[0], windows[0].data(), count(0), windows[1].data(), count(1), windows[2].data(), count(2),
                         from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3], code[0], code[1], code[2], code[3],
-                        codes.size[4], code_scale_[0], code_scale_[1], divisor, uniform};
+                        codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform};
   block.storage ? kernels_.first_pixels(args) : kernels_.next_pixels(args);
   if (codes_ != nullptr && !bytes) store_codes(tile, codes);
 }

@@ -89,8 +89,12 @@ class Reduction {
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
+  struct Leap {  // after so many outputs with equal windows, the next ones lie so far
+    int64_t outputs = 0, distance = 0;
+  };
+  Leap leap_of(int axis) const;
   void list_windows(int axis, Tile& tile, Scratch& scratch) const;
-  void locate_sources(Tile& tile, Scratch& scratch) const;
+  void locate_sources(Tile& tile, const Tile* last, Scratch& scratch) const;
   Block storage_block(const Tile& tile) const;
   bool writes_result(Mode mode) const;
   int64_t result_offset(const Tile& tile) const;

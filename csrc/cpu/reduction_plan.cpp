@@ -18,11 +18,12 @@ int64_t slide_of(const std::vector<Window>& list, int64_t extent) {
   int64_t longest = 0, taps = 0;
   for (const Window& window : list) {
     longest = std::max(longest, window.taps);
-    taps += window.taps;
+    taps += window.count * window.taps;
   }
   if (longest < worthwhile || taps < 4 * extent) return 0;
   for (const Window& window : list) {
-    const bool whole = window.taps == longest || window.start == 0 || window.start + window.taps == extent;
+    const bool at_an_end = window.start == 0 || window.start + window.taps == extent;
+    const bool whole = window.taps == longest || (at_an_end && window.count == 1);
     if (!whole || window.taps == 0 || window.step != 1 || window.repeat != 1) return 0;
   }
   return longest;
@@ -61,7 +62,8 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
-    spans_[axis] = keep && modes_[axis] == Mode::Windows ? SpanTable(views_[axis], views_[axis].results()) : SpanTable(views_[axis]);
+    const bool many = modes_[axis] == Mode::Windows && leap_of(axis).outputs == 0;
+    spans_[axis] = keep && many ? SpanTable(views_[axis], views_[axis].results()) : SpanTable(views_[axis]);
     counts_[axis] = keep && !uniform_ ? CountTable(views_[axis], problem.axes[axis].output) : CountTable(views_[axis]);
   }
 }
@@ -145,31 +147,59 @@ void Reduction::choose_tiles() {
 
 int64_t Reduction::tiles() const { return count_tiles(result_size_, tile_size_); }
 
-// Windows of the tile along an axis, from the source's first position; equal neighbours become one.
+// Inside the axis, windows move by the stride from output to output; of those that do not overlap, and those of a whole number
+// of strides, `stride` inputs after each other are read by the same outputs, the next ones by those one further.
+Reduction::Leap Reduction::leap_of(int axis) const {
+  const Axis& a = views_[axis].axis;
+  if (a.adaptive || (pixels_ && average_ && !uniform_ && !divide_first_)) return {};
+  if (!inverse_) return {1, a.stride};
+  return a.dilation == 1 && a.kernel % a.stride == 0 ? Leap{a.stride, 1} : Leap{};
+}
+
+// Windows of the tile along an axis, from the source's first position; equal neighbours, and those that follow each other at
+// equal distances, become one entry.
 void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
   std::vector<Window>& list = scratch.windows[axis];
   list.clear();
   int64_t low = INT64_MAX, high = INT64_MIN;
   const int64_t end = tile.result[axis + 1].end;
-  auto same = [&](const Span& a, const Span& b) {
-    return a.first == b.first && a.count == b.count && a.step == b.step && (codes_ == nullptr || a.tap == b.tap);
+  const bool counts = pixels_ && average_ && !uniform_ && !divide_first_;
+  auto same = [&](const Span& one, int64_t o, const Span& other, int64_t at, int64_t distance) {
+    return one.first + distance == other.first && one.count == other.count && one.step == other.step
+           && (codes_ == nullptr || one.tap == other.tap) && (!counts || counts_[axis].at(o) == counts_[axis].at(at));
   };
-  // Both ends of a span move one way where its step is 1, so results with equal spans are neighbours: found by doubling steps.
-  const bool gallop = views_[axis].axis.tap_step() == 1;
+  // The most `n` for which fits(n) holds, from 1 on and below `limit`, where it holds for all before: found by doubling steps.
+  auto most = [](int64_t limit, bool leap, const auto& fits) {
+    int64_t n = 1;
+    for (int64_t step = 1; n < limit && step > 0;) {
+      const bool good = n + step <= limit && fits(n + step - 1);
+      if (good) n += step;
+      step = good && leap ? 2 * step : good ? 1 : step / 2;
+    }
+    return n;
+  };
+  // Both ends of a span move one way where its step is 1, so results with equal spans are neighbours.
+  const bool gallop = views_[axis].axis.tap_step() == 1 && !counts;
+  const Leap leap = leap_of(axis);
   for (int64_t o = tile.result[axis + 1].begin; o < end;) {
     const Span span = spans_[axis].at(o);
-    int64_t next = o + 1;
-    const bool leap = gallop && span.count > 0;  // gaps between windows look alike
-    for (int64_t step = 1; next < end && step > 0;) {
-      const bool fits = next + step - 1 < end && same(span, spans_[axis].at(next + step - 1));
-      if (fits) next += step;
-      step = fits && leap ? 2 * step : fits ? 1 : step / 2;
+    Window window{span.first, span.step, span.count, span.tap};
+    auto equals = [&](int64_t n) { return same(span, o, spans_[axis].at(o + n), o + n, 0); };
+    window.repeat = most(end - o, gallop && span.count > 0, equals);  // gaps between windows look alike
+    if (leap.outputs == window.repeat && span.count > 0) {
+      auto follows = [&](int64_t n) {
+        const int64_t first = o + n * window.repeat, last = first + window.repeat - 1;
+        return same(span, o, spans_[axis].at(first), first, n * leap.distance)
+               && same(span, o, spans_[axis].at(last), last, n * leap.distance);
+      };
+      window.count = most((end - o) / window.repeat, true, follows);
+      window.advance = leap.distance;
     }
-    list.push_back({span.first, span.step, span.count, span.tap, next - o});
-    o = next;
+    list.push_back(window);
+    o += window.outputs();
     if (span.count == 0) continue;
     low = std::min(low, span.first);
-    high = std::max(high, span.first + (span.count - 1) * span.step + 1);
+    high = std::max(high, window.last_start() + (span.count - 1) * span.step + 1);
   }
   if (low > high) low = high = 0;
   for (Window& window : list) window.start = window.taps == 0 ? 0 : window.start - low;
@@ -177,11 +207,16 @@ void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
   scratch.slides[axis] = slide_of(list, high - low);
 }
 
-void Reduction::locate_sources(Tile& tile, Scratch& scratch) const {
+// last: the tile before, whose lists the scratch still holds, or null.
+void Reduction::locate_sources(Tile& tile, const Tile* last, Scratch& scratch) const {
   tile.source[4] = tile.result[4];
   for (int axis = 0; axis < 3; ++axis) {
     const Range result = tile.result[axis + 1];
     Range& source = tile.source[axis + 1];
+    if (last != nullptr && result == last->result[axis + 1]) {
+      source = last->source[axis + 1];
+      continue;  // the width's comb and spread stand where they stood, too
+    }
     switch (modes_[axis]) {
       case Mode::Identity: source = result; break;
       case Mode::Windows: list_windows(axis, tile, scratch); break;

@@ -77,37 +77,43 @@ struct Slide {
     const int64_t block = a.slide;
     Lane* const kept = static_cast<Lane*>(a.scratch);
     const Strip<W, U> lanes{a, source, source_code, kept, reinterpret_cast<Code*>(kept + block * W * U)};
-    const Window* window = a.windows;
+    // Goes from window to window, through the entries of the list.
+    Window window = a.windows[0];
+    const Window* entry = a.windows;
     const Window* const last = a.windows + a.window_count;
-    const int64_t extent = last[-1].start + last[-1].taps;
+    const int64_t extent = last[-1].last_start() + last[-1].taps;
+    auto next = [&]() __attribute__((always_inline)) {
+      window.start += window.advance;
+      if (--window.count == 0 && ++entry < last) window = *entry;
+    };
     auto put = [&](const State<W, U>& state) __attribute__((always_inline)) {
-      lanes.put(*window, state, target, target_code, finish);
+      lanes.put(window, state, target, target_code, finish);
       target += a.target_pixel;
       if constexpr (Coded) target_code += a.target_pixel;
     };
     // Windows cut off at the beginning.
-    if (window->start == 0 && window->taps < block) {
+    if (window.start == 0 && window.taps < block) {
       State<W, U> prefix = lanes.at(0);
-      for (int64_t end = 1; window < last && window->start == 0 && window->taps < block; ++window) {
-        for (; end < window->taps; ++end) prefix.take(lanes.at(end));
+      for (int64_t end = 1; entry < last && window.start == 0 && window.taps < block; next()) {
+        for (; end < window.taps; ++end) prefix.take(lanes.at(end));
         put(prefix);
       }
     }
-    for (int64_t begin = 0; window < last; begin += block) {
+    for (int64_t begin = 0; entry < last; begin += block) {
       const int64_t end = std::min(begin + block, extent);
-      if (window->start >= end) continue;
+      if (window.start >= end) continue;
       State<W, U> suffix = lanes.at(end - 1);
       lanes.keep(end - 1 - begin, suffix);
-      for (int64_t p = end - 2; p >= window->start; --p) {
+      for (int64_t p = end - 2; p >= window.start; --p) {
         State<W, U> longer = lanes.at(p);
         longer.take(suffix);
         suffix = longer;
         lanes.keep(p - begin, suffix);
       }
       State<W, U> prefix = suffix;
-      for (int64_t reached = end; window < last && window->start < end; ++window) {
-        State<W, U> state = lanes.recall(window->start - begin);
-        const int64_t stop = window->start + window->taps;
+      for (int64_t reached = end; entry < last && window.start < end; next()) {
+        State<W, U> state = lanes.recall(window.start - begin);
+        const int64_t stop = window.start + window.taps;
         if (stop > end) {
           if (reached == end) prefix = lanes.at(reached++);
           for (; reached < stop; ++reached) prefix.take(lanes.at(reached));
