@@ -264,6 +264,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("runnable_instruction_sets", &tp::cpu::runnable_instruction_sets);
   m.def("instruction_set", [] { return std::string(tp::cpu::kernels().name); });
   m.def("force_instruction_set", &tp::cpu::force_instruction_set);
+  m.def("store_past_caches_from", &tp::cpu::store_past_caches_from);
   m.def("sliding_window", [](int64_t input, int64_t kernel, int64_t stride, int64_t padding_begin, int64_t padding_end,
                              int64_t dilation, bool ceil_mode) {
     return tp::window_lists(tp::Axis::sliding(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode));

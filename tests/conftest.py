@@ -34,6 +34,10 @@ def _force_in_turn() -> Iterator[str]:
     for name in INSTRUCTION_SETS:
         _library.force_instruction_set(name)
         yield name
+    _library.force_instruction_set(INSTRUCTION_SETS[0])
+    _library.store_past_caches_from(1)
+    yield f"{INSTRUCTION_SETS[0]}, stores past the caches"
+    _library.store_past_caches_from(None)
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)
@@ -46,8 +50,10 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def each_isa() -> Iterator[Callable[[], Iterator[str]]]:
-    """`for isa in each_isa():` forces every instruction set in turn within one test; restored afterwards."""
+    """`for isa in each_isa():` forces every instruction set in turn within one test, the best one once more with stores
+    past the caches; restored afterwards."""
     yield _force_in_turn
+    _library.store_past_caches_from(None)
     _library.force_instruction_set(FORCED)
 
 

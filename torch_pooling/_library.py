@@ -73,6 +73,11 @@ def force_instruction_set(name: str | None) -> None:
     _C.force_instruction_set(name or "")
 
 
+def store_past_caches_from(size: int | None) -> None:
+    """Results go past the caches in calls that read and write ``size`` bytes or more; ``None``: more than the caches hold."""
+    _C.store_past_caches_from(size or 0)
+
+
 def cuda_version() -> str | None:
     """The CUDA version this build was made for, or ``None`` for a build without CUDA kernels."""
     return _C.cuda_version or None

@@ -68,6 +68,12 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
+// Away from the ends of an axis: spans of so many positions after each other are equal, and those of the next ones lie so far
+// from them. No positions: nothing as simple can be said.
+struct Leap {
+  int64_t positions = 0, distance = 0;
+};
+
 struct Axis {
   int64_t input = 1;   // I
   int64_t output = 1;  // O
@@ -153,6 +159,9 @@ struct Axis {
     span.tap = (shifted - low * stride) / dilation;
     return span;
   }
+
+  Leap inputs_leap() const { return adaptive ? Leap{} : Leap{1, stride}; }
+  Leap outputs_leap() const { return !adaptive && dilation == 1 && kernel % stride == 0 ? Leap{stride, 1} : Leap{}; }
 
   // A range that holds every output reading a position of `inputs`, and perhaps a few more.
   Range outputs_near(const Range& inputs) const {

@@ -37,6 +37,7 @@ struct Loop {
 struct Final {
   const void* limit = nullptr;
   double divisor = 1;  // of sums
+  bool past = false;   // stores go past the caches
 };
 
 // target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
@@ -80,6 +81,7 @@ struct PixelsArgs {
   const void* divisors;            // of sums: a lane for each pixel of a plane [., height, width], or null: one divisor
   int64_t height, width;
   double divisor;
+  bool past;  // see Final
 };
 
 // target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
@@ -111,6 +113,7 @@ struct ConvertArgs {
   const void* divisors;  // lanes [count] of the loop's target or source position `divisor_strides`, or null
   int64_t divisor_strides[3];
   double divisor;  // 1: none
+  bool past = false;  // see Final
 };
 
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
@@ -134,6 +137,7 @@ struct PullLanesArgs {  // lanes along the row: element q * stride + r - skip, f
   int64_t count, taps, stride;
   int64_t skip, length;  // elements to write
   void* scratch;         // lanes, for strides above 1
+  bool past;             // see Final
 };
 struct PullEntry {
   int64_t output;  // position along the row of grad_output
@@ -145,6 +149,7 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   const int64_t* index;
   int64_t positions;
   int64_t channels, grad_pixel, code_pixel, target_pixel;
+  bool past;  // see Final
 };
 // Max backward without rows: element p of [begin, end) takes the gradient of element p - distance if its code is the tap's.
 struct FlatTap {

@@ -41,6 +41,7 @@ void load_kernel(const ConvertArgs& a) {
 template <bool Keyed, class T, class Lane>
 void finish_kernel(const ConvertArgs& a) {
   const DivisorPlan plan = plan_divisor<Lane>(a);
+  const bool past = a.past && whole_lines<T>(a.count);
   for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
     const Lane* s = static_cast<const Lane*>(a.source) + source;
     T* t = static_cast<T*>(a.target) + target;
@@ -49,7 +50,7 @@ void finish_kernel(const ConvertArgs& a) {
       constexpr int W = decltype(width)::value;
       auto v = load_as<Vec<Lane, W>>(s + i);
       if (plan.needed) v = divide<Lane, W>(v, d == nullptr ? nullptr : d + i, static_cast<Lane>(plan.value), plan.multiply);
-      store_lanes<Keyed, T, Lane, W>(t + i, v);
+      store_lanes<Keyed, T, Lane, W>(t + i, v, past);
     });
   });
 }

@@ -4,7 +4,12 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 namespace torch_pooling::cpu {
 namespace {
@@ -28,6 +33,16 @@ const InstructionSet instruction_sets[] = {
     {"scalar", [] { return true; }, &isa_scalar::table},
 };
 
+// The cache that a core shares with few others; sysconf adds up those of a whole socket.
+int64_t last_level_cache_bytes() {
+  static const int64_t size = [] {
+    int64_t kilobytes = 0;
+    std::ifstream("/sys/devices/system/cpu/cpu0/cache/index3/size") >> kilobytes;
+    return (kilobytes > 0 ? kilobytes : 32768) << 10;
+  }();
+  return size;
+}
+
 const KernelTable* choose(const std::string& name, const std::string& asked_by) {
   std::string choices;
   for (const InstructionSet& set : instruction_sets) {
@@ -44,6 +59,7 @@ const KernelTable* from_environment() {
 }
 
 std::atomic<const KernelTable*> in_use{nullptr};
+std::atomic<int64_t> past_from{0};
 
 }  // namespace
 
@@ -72,6 +88,17 @@ const KernelTable& kernels() {
 
 void force_instruction_set(const std::string& name) {
   in_use.store(name.empty() ? from_environment() : choose(name, "force_instruction_set"), std::memory_order_release);
+}
+
+bool stores_past_caches(int64_t bytes) {
+  const int64_t chosen = past_from.load(std::memory_order_relaxed);
+  return bytes >= (chosen > 0 ? chosen : last_level_cache_bytes() + last_level_cache_bytes() / 4);
+}
+void store_past_caches_from(int64_t bytes) { past_from.store(bytes, std::memory_order_relaxed); }
+void finish_stores() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
 }
 
 }  // namespace torch_pooling::cpu

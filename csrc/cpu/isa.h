@@ -21,4 +21,11 @@ std::vector<std::string> runnable_instruction_sets();  // best first
 const KernelTable& kernels();                          // of the set in use
 void force_instruction_set(const std::string& name);   // "" returns to the environment's choice; throws std::runtime_error
 
+// Whether a call that reads and writes so many bytes stores its result past the caches, in which it would not stay; from how many
+// on, 0 being what suits this machine.
+bool stores_past_caches(int64_t bytes);
+void store_past_caches_from(int64_t bytes);
+// Before other threads may read what was stored past the caches.
+void finish_stores();
+
 }  // namespace torch_pooling::cpu

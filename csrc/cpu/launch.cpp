@@ -30,7 +30,10 @@ void split(int64_t count, int64_t work, const Body& body) {
 
 template <class Driver>
 void run(const Driver& driver) {
-  split(driver.tiles(), driver.work(), [&](int64_t begin, int64_t end) { driver.run(begin, end); });
+  split(driver.tiles(), driver.work(), [&](int64_t begin, int64_t end) {
+    driver.run(begin, end);
+    finish_stores();
+  });
 }
 
 const CodeKernels& code_kernels(int lane_bytes) {

@@ -84,6 +84,7 @@ class MaxPull {
   int64_t element_bytes_;
   MaxGradients gradients_;
   bool byte_codes_ = false;   // compares bytes as they were saved
+  bool past_ = false;         // grad_input is stored past the caches
   bool open_rows_ = false;    // a row's neighbours cannot be mistaken for its margins: see Flat above
   AxisReads reads_[3];        // of axes short enough to list them once
   int64_t input_size_[dimensions], output_size_[dimensions];

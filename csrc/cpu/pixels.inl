@@ -31,7 +31,7 @@ struct Pixels {
   TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, const Vec<Lane, W> (&value)[U],
                             const Vec<Code, W> (&number)[U]) {
     for (int u = 0; u < U; ++u) {
-      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u]);
+      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], a.past);
       if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
     }
   }

@@ -25,11 +25,12 @@ struct Reduce {
     }
   }
 
-  // The division of a last pass.
+  // The division of a last pass, and where its results go.
   struct Scale {
     Lane value;
     enum { None, Multiply, Divide } kind;
-    explicit Scale(const Final& last) : value(1), kind(None) {
+    bool past;
+    explicit Scale(const Final& last) : value(1), kind(None), past(last.past) {
       if (R::is_max || last.divisor == 1) return;
       int exponent = 0;
       const bool power = std::is_floating_point_v<Lane> && std::abs(std::frexp(last.divisor, &exponent)) == 0.5;
@@ -41,6 +42,10 @@ struct Reduce {
       if constexpr (R::is_max) return v;
       if (kind == None) return v;
       return kind == Multiply ? v * value : v / value;
+    }
+    template <class V>
+    TP_INLINE void put(Lane* target, V v) const {
+      store_result(target, (*this)(v), past);
     }
   };
 
@@ -75,7 +80,7 @@ struct Reduce {
       }
     }
     for (int u = 0; u < U; ++u) {
-      store_as(target + u * W, finish(value[u]));
+      finish.put(target + u * W, value[u]);
       if constexpr (Coded) store_as(target_code + u * W, code[u]);
     }
   }
@@ -205,13 +210,14 @@ struct Reduce {
              : columns<true>(a, part, s + t * stride, from_code, target, target_code, scale, whole_vectors, ahead);
     }
   }
-  static void wide(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
+  static void wide(const WindowsArgs& a, Scale finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
     const Lane* const limit = static_cast<const Lane*>(a.last.limit);
     const int64_t rounded = (a.inner + N - 1) / N * N;
     for (int64_t w = 0; w < a.window_count; ++w) {
       const Window& window = a.windows[w];
       const S* s = source + window.start * a.source_pixel;
       const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
+      finish.past = a.last.past && window.repeat == 1;  // what is copied must be near
       const bool parted = Storage && window.taps > few_taps && a.inner > 4 * N
                           && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 18);
       for (int64_t n = 0; n < window.count; ++n) {
@@ -291,12 +297,13 @@ struct Reduce {
       }
       take<W>(value, code, x, number);
     }
-    store_as(target, finish(value));
+    finish.put(target, value);
     if constexpr (Coded) store_as(target_code, code);
   }
   template <int Advance, int Taps>
   TP_INLINE static void comb_rows(const CombArgs& a) {
-    const Scale finish(a.last);
+    Scale finish(a.last);
+    finish.past = finish.past && whole_lines<Lane>(a.outputs);
     const Lane* const limit = static_cast<const Lane*>(a.last.limit);
     const int64_t rounded = (a.outputs + N - 1) / N * N;
     for_loops(a.loops, [&](int64_t source, int64_t target) {

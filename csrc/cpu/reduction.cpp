@@ -298,7 +298,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   const PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
                         codes.size[0], windows[0].data(), count(0), windows[1].data(), count(1), windows[2].data(), count(2),
                         from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3], code[0], code[1], code[2], code[3],
-                        codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform};
+                        codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform, past_};
   block.storage ? kernels_.first_pixels(args) : kernels_.next_pixels(args);
   if (codes_ != nullptr && !bytes) store_codes(tile, codes);
 }
@@ -338,6 +338,7 @@ Final Reduction::final_of(const Tile& tile) const {
     if (tile.result[d].size() != 1) contiguous &= elements == result_strides_.of[d];
     elements *= tile.result[d].size();
   }
+  last.past = past_;
   last.limit = contiguous ? begin + elements * element_bytes_ : begin;
   return last;
 }
@@ -358,7 +359,7 @@ void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) c
              ConvertArgs args{block.data + s * kernels_.lane_bytes, output + t * element_bytes_,
                               {loops[0], loops[1], loops[2]}, inner,
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
-                              {third_loops[0], third_loops[1], third_loops[2]}, uniform};
+                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, past_};
              kernels_.finish(args);
            });
   if (codes_ != nullptr) store_codes(tile, block);

@@ -89,9 +89,6 @@ class Reduction {
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
-  struct Leap {  // after so many outputs with equal windows, the next ones lie so far
-    int64_t outputs = 0, distance = 0;
-  };
   Leap leap_of(int axis) const;
   void list_windows(int axis, Tile& tile, Scratch& scratch) const;
   void locate_sources(Tile& tile, const Tile* last, Scratch& scratch) const;
@@ -120,7 +117,8 @@ class Reduction {
   SpanTable spans_[3];
   CountTable counts_[3];  // of averages whose divisors differ
   Mode modes_[3];
-  bool pixels_ = false;  // height and width in one go
+  bool pixels_ = false;  // all axes in one go
+  bool past_ = false;    // the result is stored past the caches
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];
   Strides source_strides_, result_strides_;

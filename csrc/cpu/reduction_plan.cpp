@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 
+#include "cpu/isa.h"
 #include "cpu/reduction.h"
 
 namespace torch_pooling::cpu {
@@ -59,10 +60,11 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   source_strides_ = problem_strides(problem, source_size_);
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
+  past_ = stores_past_caches(work_ * element_bytes);
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
-    const bool many = modes_[axis] == Mode::Windows && leap_of(axis).outputs == 0;
+    const bool many = modes_[axis] == Mode::Windows && leap_of(axis).positions == 0;
     spans_[axis] = keep && many ? SpanTable(views_[axis], views_[axis].results()) : SpanTable(views_[axis]);
     counts_[axis] = keep && !uniform_ ? CountTable(views_[axis], problem.axes[axis].output) : CountTable(views_[axis]);
   }
@@ -88,8 +90,6 @@ Reduction::Mode Reduction::mode_of(int axis) const {
 // a pass of its own, and 16-bit elements are converted again each time.
 bool Reduction::takes_pixels() const {
   if (source_size_[4] == 1 || modes_[2] != Mode::Windows) return false;
-  const bool one_axis = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity;
-  if (one_axis && codes_ == nullptr) return false;  // a single pass, which knows long windows
   double reads = 1;
   int64_t taps = 1;
   for (int axis = 0; axis < 3; ++axis) {
@@ -147,13 +147,10 @@ void Reduction::choose_tiles() {
 
 int64_t Reduction::tiles() const { return count_tiles(result_size_, tile_size_); }
 
-// Inside the axis, windows move by the stride from output to output; of those that do not overlap, and those of a whole number
-// of strides, `stride` inputs after each other are read by the same outputs, the next ones by those one further.
-Reduction::Leap Reduction::leap_of(int axis) const {
-  const Axis& a = views_[axis].axis;
-  if (a.adaptive || (pixels_ && average_ && !uniform_ && !divide_first_)) return {};
-  if (!inverse_) return {1, a.stride};
-  return a.dilation == 1 && a.kernel % a.stride == 0 ? Leap{a.stride, 1} : Leap{};
+// Where divisors differ, equal windows need not be alike.
+Leap Reduction::leap_of(int axis) const {
+  const bool counts = pixels_ && average_ && !uniform_ && !divide_first_;
+  return counts ? Leap{} : inverse_ ? views_[axis].axis.outputs_leap() : views_[axis].axis.inputs_leap();
 }
 
 // Windows of the tile along an axis, from the source's first position; equal neighbours, and those that follow each other at
@@ -186,7 +183,7 @@ void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
     Window window{span.first, span.step, span.count, span.tap};
     auto equals = [&](int64_t n) { return same(span, o, spans_[axis].at(o + n), o + n, 0); };
     window.repeat = most(end - o, gallop && span.count > 0, equals);  // gaps between windows look alike
-    if (leap.outputs == window.repeat && span.count > 0) {
+    if (leap.positions == window.repeat && span.count > 0) {
       auto follows = [&](int64_t n) {
         const int64_t first = o + n * window.repeat, last = first + window.repeat - 1;
         return same(span, o, spans_[axis].at(first), first, n * leap.distance)

@@ -38,6 +38,30 @@ template <class T>
 TP_INLINE void prefetch_beyond(const T* p, int64_t bytes = prefetch_bytes) {
   __builtin_prefetch(reinterpret_cast<const char*>(p) + bytes);
 }
+// Whether rows of so many elements fill lines, but for a few: one that two kinds of stores share costs more than many.
+template <class T>
+TP_INLINE bool whole_lines(int64_t count) {
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+  return bytes % widest_vector == 0 || bytes >= 64 * widest_vector;
+}
+// Of results that would not stay in the caches (past): a store that goes by them, where it fills a part of one line.
+template <class V, class T>
+TP_INLINE void store_result(T* p, V v, [[maybe_unused]] bool past) {
+#if defined(TP_X86)
+  if (past && reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0) {
+    if constexpr (sizeof(V) == 16) {
+      return _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+    } else if constexpr (sizeof(V) == 32) {
+      return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#if TP_VECTOR_BYTES == 64
+    } else if constexpr (sizeof(V) == 64) {
+      return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#endif
+    }
+  }
+#endif
+  store_as(p, v);
+}
 template <class T, int N>
 TP_INLINE Vec<T, N> broadcast(T x) {
   if constexpr (N == 1) {
@@ -152,13 +176,13 @@ TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {
 }
 // Interleaves two vectors into 2 * N consecutive elements.
 template <class T, int N>
-TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd) {
+TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd, bool past = false) {
   if constexpr (N == 1) {
     p[0] = even, p[1] = odd;
   } else {
     [&]<int... I>(std::integer_sequence<int, I...>) {
-      store_as(p, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + I / 2 : I / 2)...)));
-      store_as(p + N, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)));
+      store_result(p, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + I / 2 : I / 2)...)), past);
+      store_result(p + N, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)), past);
     }(std::make_integer_sequence<int, N>{});
   }
 }
@@ -290,6 +314,19 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
   } else {  // wider integer lanes: their lowest value, of a window with nothing in it, becomes the type's own
     const auto lowest = broadcast<Lane, N>(std::numeric_limits<T>::lowest());
     store_as(p, convert<T, N>(select(v < lowest, lowest, v)));
+  }
+}
+
+// Storage of a result.
+template <bool Keyed, class T, class Lane, int N>
+TP_INLINE void store_lanes(T* p, Vec<Lane, N> v, bool past) {
+  constexpr int bytes = N * static_cast<int>(sizeof(T));
+  if constexpr (N > 1 && bytes >= 16) {
+    alignas(64) T row[N];
+    store_lanes<Keyed, T, Lane, N>(row, v);
+    store_result(p, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(row)), past);
+  } else {
+    store_lanes<Keyed, T, Lane, N>(p, v);
   }
 }
 

@@ -22,4 +22,6 @@ void force_instruction_set(const std::string& name) {
   if (!name.empty() && name != "emulated") throw std::runtime_error("unknown instruction set " + name + "; choices: emulated");
 }
 
+void store_past_caches_from(int64_t) {}
+
 }  // namespace torch_pooling::cpu
