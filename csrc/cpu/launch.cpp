@@ -10,6 +10,7 @@
 #include "cpu/broadcast.h"
 #include "cpu/gather.h"
 #include "cpu/isa.h"
+#include "cpu/long_axis.h"
 #include "cpu/max_backward.h"
 #include "cpu/reduction.h"
 
@@ -36,6 +37,14 @@ void run(const Driver& driver) {
   });
 }
 
+void reduce(const Problem& problem, const ReduceKernels& reducer, const CodeKernels* codes, const Operands& operands) {
+  const int64_t bytes = element_bytes(problem.dtype);
+  if (!LongAxis::serves(problem)) return run(Reduction(problem, reducer, codes, bytes, operands, false));
+  LongAxis axis(problem, reducer, codes, bytes, operands);
+  split(axis.parts(), axis.work(), [&](int64_t begin, int64_t end) { axis.reduce(begin, end); });
+  split(axis.planes(), axis.planes(), [&](int64_t begin, int64_t end) { axis.join(begin, end); });
+}
+
 const CodeKernels& code_kernels(int lane_bytes) {
   const KernelTable& table = kernels();
   return lane_bytes == 2 ? table.codes2 : lane_bytes == 4 ? table.codes4 : table.codes8;
@@ -60,7 +69,7 @@ bool goes_by_elements(const Problem& problem, OffsetType type) {
 void avg_pool(Problem problem, const void* input, void* output) {
   problem.average = true;
   problem.fold_whole_axes();
-  run(Reduction(problem, sum_kernels(problem), nullptr, element_bytes(problem.dtype), {input, output}, false));
+  reduce(problem, sum_kernels(problem), nullptr, {input, output});
 }
 
 void avg_pool_backward(Problem problem, const void* grad_output, void* grad_input) {
@@ -83,7 +92,7 @@ void max_pool(Problem problem, const void* input, void* output, void* offsets, O
     if (problem.window_elements() > limit) maxima = &table.wide_coded_max[dtype];
     codes = &code_kernels(maxima->lane_bytes);
   }
-  run(Reduction(problem, *maxima, codes, element_bytes(problem.dtype), {input, output, offsets, type}, false));
+  reduce(problem, *maxima, codes, {input, output, offsets, type});
 }
 
 void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, OffsetsName name,

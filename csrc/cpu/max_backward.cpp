@@ -30,7 +30,8 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   if (flat && problem.window_elements() <= largest_flat) return MaxWay::Flat;
   // A scatter fills with zeros and visits each output once; a pull visits the outputs of each input.
   const bool large_and_apart = overlap == 1 && problem.window_elements() > 12;
-  if (overlap > largest_pull || large_and_apart) return MaxWay::Scatter;
+  const bool short_and_apart = overlap == 1 && problem.layout == Layout::ChannelsFirst && problem.axes[2].output < 12;
+  if (overlap > largest_pull || large_and_apart || short_and_apart) return MaxWay::Scatter;
   if (problem.layout == Layout::ChannelsLast && problem.channels > 1) return MaxWay::PullPixels;
   if (adaptive) return MaxWay::Scatter;
   const Comb comb = problem.axes[2].comb();

@@ -22,8 +22,6 @@ enum class MaxWay { Flat, PullLanes, PullPixels, Scatter };
 MaxWay choose_max_way(const Problem& problem, OffsetType type);
 constexpr int64_t largest_located = 1 << 20;  // taps of a window: more do not divide exactly in float32
 
-constexpr int64_t offset_bytes[] = {1, 2, 4, 8};  // by OffsetType
-
 // Where a box begins.
 inline int64_t offset_of(const Strides& strides, const Range (&box)[dimensions]) {
   int64_t offset = 0;

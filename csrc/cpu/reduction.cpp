@@ -305,11 +305,10 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
 
 void Reduction::store_codes(const Tile& tile, const Block& block) const {
   const int type = static_cast<int>(operands_.offset_type);
-  const int64_t bytes = type == 0 ? 1 : type == 1 ? 2 : type == 2 ? 4 : 8;
   const int64_t offset = result_offset(tile);
   for_nest(block.size, block.strides, result_strides_, nullptr, -1,
            [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
-             codes_->store[type]({block.code + s * kernels_.lane_bytes, static_cast<char*>(operands_.offsets) + (offset + t) * bytes,
+             codes_->store[type]({block.code + s * kernels_.lane_bytes, static_cast<char*>(operands_.offsets) + (offset + t) * offset_bytes[type],
                                   {loops[0], loops[1], loops[2]}, inner, nullptr, {0, 0, 0}, 1});
            });
 }

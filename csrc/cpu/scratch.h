@@ -95,6 +95,7 @@ inline Scratch& thread_scratch() {
   return scratch;
 }
 
+constexpr int64_t offset_bytes[] = {1, 2, 4, 8};  // by OffsetType
 constexpr int dimensions = 5;  // planes or batch, depth, height, width, channels (1 in channels-first)
 
 struct Strides {

@@ -1,0 +1,68 @@
+"""One long window over each of a few planes, which threads share by reducing parts of it side by side."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_pooling import functional
+
+EachIsa = Callable[[], Iterator[str]]
+SHAPES = ((1, 3, 131_072 + 17), (2, 1, 513, 517), (1, 64, 47, 53), (3, 20, 11, 13, 61))  # [N, C, *spatial]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def make(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    content = torch.randint(-99, 100, shape, generator=generator).to(torch.float64) / 8  # many ties, exact in every type
+    return (content.movedim(1, -1).contiguous().movedim(-1, 1) if channels_last else content).to(dtype)
+
+
+def adaptive(kind: str, input: Tensor, **options: bool) -> Tensor | tuple[Tensor, Tensor]:
+    result: Tensor | tuple[Tensor, Tensor] = getattr(functional, f"adaptive_{kind}_pool{input.dim() - 2}d")(input, 1, **options)
+    return result
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_definition(shape: tuple[int, ...], channels_last: bool, each_isa: EachIsa) -> None:
+    for dtype in DTYPES:
+        input = make(shape, dtype, channels_last)
+        flat = input.double().flatten(2)
+        for isa in each_isa():
+            values, indices = adaptive("max", input, return_indices=True)
+            assert torch.equal(values.flatten(1).double(), flat.amax(2)), (isa, dtype)
+            assert torch.equal(indices.flatten(1), (flat == flat.amax(2, keepdim=True)).int().argmax(2)), (isa, dtype)  # the first one
+            assert torch.equal(adaptive("max", input), values)
+            mean = adaptive("avg", input)
+            assert isinstance(mean, Tensor)
+            torch.testing.assert_close(mean.flatten(1), flat.mean(2).to(dtype), atol=1e-6, rtol=torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_nan_and_infinities(channels_last: bool, each_isa: EachIsa) -> None:
+    input = make(SHAPES[2], torch.float32, channels_last)
+    last = input[0, 0].numel() - 1
+    for place, value in ((7, float("nan")), (last - 3, float("nan")), (last, float("inf"))):
+        input[0, 0].view(-1)[place] = value
+    input[0, 1] = float("-inf")
+    input[0, 2].view(-1)[last] = 1000
+    expected = torch.nn.functional.adaptive_max_pool2d(input, 1, return_indices=True)
+    for isa in each_isa():
+        values, indices = adaptive("max", input, return_indices=True)
+        assert torch.equal(values.nan_to_num(), expected[0].nan_to_num()) and torch.equal(values.isnan(), expected[0].isnan()), isa
+        assert torch.equal(indices, expected[1]), isa
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_threads_change_no_bit(shape: tuple[int, ...], channels_last: bool, threads: Callable[[int], None]) -> None:
+    input = make(shape, torch.float32, channels_last) * 1.1
+    threads(1)
+    one = adaptive("avg", input), adaptive("max", input, return_indices=True)
+    threads(2)
+    two = adaptive("avg", input), adaptive("max", input, return_indices=True)
+    assert torch.equal(one[0], two[0])  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(one[1], two[1], strict=True))
