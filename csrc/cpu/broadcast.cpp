@@ -5,30 +5,54 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/isa.h"
+
 namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t rows_of_tile = 64;
 
+constexpr int64_t block_bytes = 1 << 14;  // of repeated values, to copy from
+
 template <class T>
-void repeat(const char* values, char* target, int64_t rows, int64_t length) {
-  for (int64_t row = 0; row < rows; ++row) {
-    T value;
-    std::memcpy(&value, values + row * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    std::fill_n(reinterpret_cast<T*>(target) + row * length, length, value);
+void fill(const char* value, char* target, int64_t count) {
+  T element;
+  std::memcpy(&element, value, sizeof(T));
+  std::fill_n(reinterpret_cast<T*>(target), count, element);
+}
+void fill(const char* value, int64_t value_bytes, char* target, int64_t count) {
+  switch (value_bytes) {
+    case 2: return fill<uint16_t>(value, target, count);
+    case 4: return fill<uint32_t>(value, target, count);
+    case 8: return fill<uint64_t>(value, target, count);
+    default:
+      for (int64_t i = 0; i < count; ++i) std::memcpy(target + i * value_bytes, value, static_cast<size_t>(value_bytes));
   }
 }
 
 }  // namespace
 
-Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, int64_t element_bytes, const void* grad_output,
-                     void* grad_input)
-    : sums_(sums), element_bytes_(element_bytes), grad_output_(static_cast<const char*>(grad_output)),
+Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertFn copy_bytes, int64_t element_bytes,
+                     const void* grad_output, void* grad_input)
+    : sums_(sums), copy_bytes_(copy_bytes), element_bytes_(element_bytes), grad_output_(static_cast<const char*>(grad_output)),
       grad_input_(static_cast<char*>(grad_input)), length_(problem.axes[2].input) {
   const bool first = problem.layout == Layout::ChannelsFirst;
   channels_ = first ? 1 : problem.channels;
   rows_ = problem.batch * (first ? problem.channels : 1) * problem.axes[0].input * problem.axes[1].input;
   divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
+  past_ = stores_past_caches(work() * element_bytes);
+}
+
+// The value of a row, one element or the channels of a pixel, over all its positions.
+void Broadcast::repeat(const char* value, char* target, Scratch& scratch) const {
+  const int64_t bytes = channels_ * element_bytes_;
+  if (!past_) return fill(value, bytes, target, length_);
+  const int64_t count = std::clamp<int64_t>(block_bytes / bytes, 1, length_), size = count * bytes, blocks = length_ / count;
+  char* const block = scratch.row.reserve(size);
+  fill(value, bytes, block, count);
+  copy_bytes_({block, target, {{}, {}, {blocks, 0, size}}, size, nullptr, {0, 0, 0}, 1, true});
+  const int64_t rest = length_ % count * bytes;
+  if (rest > 0) copy_bytes_({block, target + blocks * size, {}, rest, nullptr, {0, 0, 0}, 1, true});
 }
 
 int64_t Broadcast::tiles() const { return ceil_div<int64_t>(rows_, channels_ == 1 ? rows_of_tile : 1); }
@@ -43,16 +67,8 @@ void Broadcast::run(int64_t begin, int64_t end) const {
     sums_.load({grad_output_ + row * channels_ * element_bytes_, lanes, {}, count, nullptr, {0, 0, 0}, divisor_});
     sums_.finish({lanes, values, {}, count, nullptr, {0, 0, 0}, 1});
     char* const target = grad_input_ + row * length_ * channels_ * element_bytes_;
-    if (channels_ == 1) {
-      switch (element_bytes_) {
-        case 2: repeat<uint16_t>(values, target, rows, length_); break;
-        case 4: repeat<uint32_t>(values, target, rows, length_); break;
-        default: repeat<uint64_t>(values, target, rows, length_); break;
-      }
-    } else {
-      const int64_t bytes = channels_ * element_bytes_;
-      for (int64_t i = 0; i < length_; ++i) std::memcpy(target + i * bytes, values, static_cast<size_t>(bytes));
-    }
+    const int64_t pixel = channels_ * element_bytes_;
+    for (int64_t i = 0; i < rows; ++i) repeat(values + i * pixel, target + i * length_ * pixel, scratch);
   }
   scratch.trim();
 }

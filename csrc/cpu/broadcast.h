@@ -12,19 +12,24 @@ class Broadcast {
   static bool serves(const Problem& problem) {
     return problem.axes[0].is_identity() && problem.axes[1].is_identity() && problem.axes[2].is_whole();
   }
-  Broadcast(const Problem& problem, const ReduceKernels& sums, int64_t element_bytes, const void* grad_output, void* grad_input);
+  Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertFn copy_bytes, int64_t element_bytes, const void* grad_output,
+            void* grad_input);
 
   int64_t tiles() const;
   int64_t work() const { return rows_ * (length_ + 1) * channels_; }
   void run(int64_t begin, int64_t end) const;
 
  private:
+  void repeat(const char* value, char* target, Scratch& scratch) const;
+
   const ReduceKernels& sums_;
+  ConvertFn copy_bytes_;
   int64_t element_bytes_;
   const char* grad_output_;  // [rows, channels]
   char* grad_input_;         // [rows, length, channels]
   int64_t rows_, length_, channels_;
   double divisor_;
+  bool past_;  // grad_input is stored past the caches
 };
 
 }  // namespace torch_pooling::cpu

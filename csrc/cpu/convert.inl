@@ -72,9 +72,15 @@ void code_kernel(const ConvertArgs& a) {
   });
 }
 
+// Loops and count in bytes.
 inline void copy_kernel(const ConvertArgs& a) {
+  constexpr int N = full_lanes<uint8_t>;
+  const bool past = N > 1 && a.past && whole_lines<uint8_t>(a.count);
   for_loops(a.loops, [&](int64_t source, int64_t target) {
-    std::memcpy(static_cast<char*>(a.target) + target, static_cast<const char*>(a.source) + source,
-                static_cast<size_t>(a.count));
+    const uint8_t* const s = static_cast<const uint8_t*>(a.source) + source;
+    uint8_t* const t = static_cast<uint8_t*>(a.target) + target;
+    int64_t i = 0;
+    for (; past && i + N <= a.count; i += N) store_result(t + i, load_as<Vec<uint8_t, N>>(s + i), true);
+    if (i < a.count) std::memcpy(t + i, s + i, static_cast<size_t>(a.count - i));
   });
 }

@@ -76,7 +76,7 @@ void avg_pool_backward(Problem problem, const void* grad_output, void* grad_inpu
   problem.average = true;
   problem.fold_whole_axes();
   const ReduceKernels& sums = kernels().sum[static_cast<int>(problem.dtype)];
-  if (Broadcast::serves(problem)) return run(Broadcast(problem, sums, element_bytes(problem.dtype), grad_output, grad_input));
+  if (Broadcast::serves(problem)) return run(Broadcast(problem, sums, kernels().codes4.copy_bytes, element_bytes(problem.dtype), grad_output, grad_input));
   run(Reduction(problem, sums, nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
 }
 

@@ -41,7 +41,7 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
 
 void MaxPull::choose_tiles() {
   // Rows that are read where they lie need no cache: whole planes, whose lists of rows serve the next ones, too.
-  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, open_rows_ && byte_codes_ ? 8 * tile_elements : tile_elements);
+  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, (open_rows_ || pixels_) && byte_codes_ ? 8 * tile_elements : tile_elements);
   int64_t* const tile = tile_size_;
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
   tile[4] = std::clamp<int64_t>(input_size_[4], 1, 512);
