@@ -14,19 +14,24 @@ constexpr int64_t rows_of_tile = 64;
 
 constexpr int64_t block_bytes = 1 << 14;  // of repeated values, to copy from
 
+// Value i over target elements [i * length, (i + 1) * length).
 template <class T>
-void fill(const char* value, char* target, int64_t count) {
-  T element;
-  std::memcpy(&element, value, sizeof(T));
-  std::fill_n(reinterpret_cast<T*>(target), count, element);
+void fill(const char* values, char* target, int64_t rows, int64_t length) {
+  for (int64_t row = 0; row < rows; ++row) {
+    T value;
+    std::memcpy(&value, values + row * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    std::fill_n(reinterpret_cast<T*>(target) + row * length, length, value);
+  }
 }
-void fill(const char* value, int64_t value_bytes, char* target, int64_t count) {
-  switch (value_bytes) {
-    case 2: return fill<uint16_t>(value, target, count);
-    case 4: return fill<uint32_t>(value, target, count);
-    case 8: return fill<uint64_t>(value, target, count);
+void fill(const char* values, int64_t bytes, char* target, int64_t rows, int64_t length) {
+  switch (bytes) {
+    case 2: return fill<uint16_t>(values, target, rows, length);
+    case 4: return fill<uint32_t>(values, target, rows, length);
+    case 8: return fill<uint64_t>(values, target, rows, length);
     default:
-      for (int64_t i = 0; i < count; ++i) std::memcpy(target + i * value_bytes, value, static_cast<size_t>(value_bytes));
+      for (int64_t i = 0; i < rows * length; ++i) {
+        std::memcpy(target + i * bytes, values + i / length * bytes, static_cast<size_t>(bytes));
+      }
   }
 }
 
@@ -40,16 +45,16 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertF
   channels_ = first ? 1 : problem.channels;
   rows_ = problem.batch * (first ? problem.channels : 1) * problem.axes[0].input * problem.axes[1].input;
   divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
-  past_ = stores_past_caches(work() * element_bytes);
+  // Short rows of one value are faster filled than copied.
+  past_ = stores_past_caches(work() * element_bytes) && (channels_ > 1 || length_ * element_bytes > block_bytes);
 }
 
-// The value of a row, one element or the channels of a pixel, over all its positions.
+// The value of a row, one element or the channels of a pixel, over all its positions, past the caches.
 void Broadcast::repeat(const char* value, char* target, Scratch& scratch) const {
   const int64_t bytes = channels_ * element_bytes_;
-  if (!past_) return fill(value, bytes, target, length_);
   const int64_t count = std::clamp<int64_t>(block_bytes / bytes, 1, length_), size = count * bytes, blocks = length_ / count;
   char* const block = scratch.row.reserve(size);
-  fill(value, bytes, block, count);
+  fill(value, bytes, block, 1, count);
   copy_bytes_({block, target, {{}, {}, {blocks, 0, size}}, size, nullptr, {0, 0, 0}, 1, true});
   const int64_t rest = length_ % count * bytes;
   if (rest > 0) copy_bytes_({block, target + blocks * size, {}, rest, nullptr, {0, 0, 0}, 1, true});
@@ -68,7 +73,8 @@ void Broadcast::run(int64_t begin, int64_t end) const {
     sums_.finish({lanes, values, {}, count, nullptr, {0, 0, 0}, 1});
     char* const target = grad_input_ + row * length_ * channels_ * element_bytes_;
     const int64_t pixel = channels_ * element_bytes_;
-    for (int64_t i = 0; i < rows; ++i) repeat(values + i * pixel, target + i * length_ * pixel, scratch);
+    if (!past_) fill(values, pixel, target, rows, length_);
+    for (int64_t i = 0; past_ && i < rows; ++i) repeat(values + i * pixel, target + i * length_ * pixel, scratch);
   }
   scratch.trim();
 }
