@@ -141,6 +141,8 @@ _without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long 
 for _name, _tensors, _window in (
     ("avg_pool", 1, 1),
     ("avg_pool_backward", 1, 2),
+    ("sum_pool", 1, 1),
+    ("sum_pool_backward", 1, 2),
     ("max_pool", 1, 1),
     ("max_pool_with_offsets", 1, 1),
     ("max_pool_backward", 2, 3),

@@ -28,7 +28,7 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, int64_t 
   const bool first = problem.layout == Layout::ChannelsFirst;
   channels_ = first ? 1 : problem.channels;
   rows_ = problem.batch * (first ? problem.channels : 1) * problem.axes[0].input * problem.axes[1].input;
-  divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
+  divisor_ = !problem.average ? 1 : static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
 }
 
 int64_t Broadcast::tiles() const { return ceil_div<int64_t>(rows_, channels_ == 1 ? rows_of_tile : 1); }

@@ -69,7 +69,7 @@ struct Place {  // the space of the input, which a gradient must be brought back
 };
 
 template <class Window>
-struct AvgPoolNode : LinearNode {  // of avg_pool
+struct AvgPoolNode : LinearNode {  // of avg_pool and sum_pool
   Window window;
   Place place;
   Tensor apply_to(const Tensor& grad) override { return avg_pool_backward(grad, place.size, window, place.channels_last); }
@@ -199,8 +199,8 @@ Tensor max_pool_gather_autograd(const Tensor& input, const Tensor& offsets, cons
 }
 
 SymSizes copy(SymList list) { return SymSizes(list.begin(), list.end()); }
-Sliding sliding(int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode) {
-  return {rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), ceil_mode};
+Sliding sliding(int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, int64_t sizing) {
+  return {rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing};
 }
 // The output size of an adaptive operator that is not told it: the trailing sizes of a tensor in the output's shape.
 Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
@@ -210,21 +210,25 @@ Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
 }
 
 #define TP_SLIDING \
-  int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode
-#define TP_WINDOW sliding(rank, kernel_size, stride, padding, dilation, ceil_mode)
+  int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, int64_t sizing
+#define TP_WINDOW sliding(rank, kernel_size, stride, padding, dilation, sizing)
 
 void implement(torch::Library& m) {
   m.impl("avg_pool", [](const Tensor& input, TP_SLIDING, bool count_include_pad, Override divisor_override) {
     if (needs_node(input) || has_tangent(input)) {
-      return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}});
+      return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override, false}});
     }
     at::AutoDispatchBelowADInplaceOrView below;
-    return avg_pool(input, rank, kernel_size, stride, padding, dilation, ceil_mode, {count_include_pad, divisor_override});
+    return avg_pool(input, rank, kernel_size, stride, padding, dilation, sizing, {count_include_pad, divisor_override, false});
   });
   m.impl("avg_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool count_include_pad,
                                  Override divisor_override, bool channels_last) {
     return avg_pool_backward_autograd(grad_output, input_size,
-                                      SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}}, channels_last);
+                                      SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override, false}}, channels_last);
+  });
+  m.impl("sum_pool", [](const Tensor& input, TP_SLIDING) { return avg_pool_autograd(input, SlidingSum{TP_WINDOW}); });
+  m.impl("sum_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool channels_last) {
+    return avg_pool_backward_autograd(grad_output, input_size, SlidingSum{TP_WINDOW}, channels_last);
   });
   m.impl("max_pool", [](const Tensor& input, TP_SLIDING) { return max_pool_autograd(input, TP_WINDOW); });
   m.impl("max_pool_with_offsets", [](const Tensor& input, TP_SLIDING, bool wide_offsets) {
