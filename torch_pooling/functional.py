@@ -19,6 +19,7 @@ from torch_pooling._adaptive import (
     adaptive_max_pool2d,
     adaptive_max_pool3d,
 )
+from torch_pooling._combined import avgmax_pool, concat_pool, mixed_pool, spatial_pyramid_pool
 from torch_pooling._layers import global_avg_pool, global_max_pool
 from torch_pooling._sliding import (
     avg_pool1d,
@@ -42,11 +43,15 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "avgmax_pool",
+    "concat_pool",
     "global_avg_pool",
     "global_max_pool",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "mixed_pool",
+    "spatial_pyramid_pool",
     "sum_pool1d",
     "sum_pool2d",
     "sum_pool3d",

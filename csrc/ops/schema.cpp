@@ -9,6 +9,7 @@ namespace {
 
 #define TP_SLIDING "int rank, SymInt[1] kernel_size, SymInt[1] stride, SymInt[1] padding, SymInt[1] dilation, int sizing"
 #define TP_AVERAGE TP_SLIDING ", bool count_include_pad, int? divisor_override"
+#define TP_COMBINED "int rank, int form, int[] kinds, SymInt[] sizes, SymInt[] stride, SymInt[] padding"  // see combined.h
 
 const char* const schemas[] = {
     "avg_pool(Tensor input, " TP_AVERAGE ") -> Tensor",
@@ -27,6 +28,10 @@ const char* const schemas[] = {
     "adaptive_max_pool_backward(Tensor grad_output, Tensor offsets, SymInt[] input_size, bool channels_last) -> Tensor",
     "adaptive_max_pool_gather(Tensor input, Tensor offsets, SymInt[] output_size) -> Tensor",
     "adaptive_max_pool_indices(Tensor offsets, SymInt[] input_size) -> Tensor",
+    "combined_pool(Tensor input, " TP_COMBINED ") -> Tensor",
+    "combined_pool_with_offsets(Tensor input, " TP_COMBINED ", bool wide_offsets=False) -> (Tensor, Tensor)",
+    "combined_pool_gather(Tensor input, Tensor? offsets, " TP_COMBINED ") -> Tensor",
+    "combined_pool_backward(Tensor grad_output, Tensor? offsets, SymInt[] input_size, " TP_COMBINED ", bool channels_last) -> Tensor",
 };
 
 }  // namespace

@@ -32,14 +32,17 @@ inline c10::SymInt lesser<c10::SymInt>(const c10::SymInt& a, const c10::SymInt& 
 
 namespace torch_pooling::ops {
 
-// The name a user knows an operator by: avg_pool2d, avg_pool2d_backward.
+constexpr int64_t any_rank = INT64_MIN;
+// The name a user knows an operator by: avg_pool2d, avg_pool2d_backward; concat_pool, of any rank.
 struct OpName {
   const char* stem;
   int64_t rank;
   const char* suffix = "";
 };
 inline std::ostream& operator<<(std::ostream& stream, const OpName& op) {
-  return stream << op.stem << op.rank << "d" << op.suffix;
+  stream << op.stem;
+  if (op.rank != any_rank) stream << op.rank << "d";
+  return stream << op.suffix;
 }
 
 template <class Int>
