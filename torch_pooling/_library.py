@@ -142,7 +142,7 @@ def _register_combined_batching(name: str, tensors: int) -> None:
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
-        folded = []
+        folded: list[torch.Tensor | None] = []
         for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True):
             if tensor is None:
                 folded.append(None)

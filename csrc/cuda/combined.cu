@@ -7,6 +7,8 @@
 namespace torch_pooling::cuda {
 namespace {
 
+static_assert(sizeof(CombinedPlan) <= 4000, "a kernel takes at most 4 KiB of arguments");
+
 int32_t floor_log2(int64_t n) {
   int32_t log = 0;
   while (n > 1) n /= 2, ++log;
