@@ -65,6 +65,43 @@ SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool no
   return result;
 }
 
+bool is_sequence(PyObject* value) { return PyTuple_Check(value) || PyList_Check(value); }
+
+// torch's paddings (an int, or one for each axis), 'valid', 'same', 'same_lower', or a (begin, end) pair for each axis, which
+// operators take as all starts and then all ends. What they could not tell from pairs, a wrong number of ints, is refused here.
+void parse_padding(const Call& call, PyObject* value, bool ceil_mode, ops::Sliding& window) {
+  window.sizing = static_cast<int64_t>(ceil_mode ? Sizing::Ceil : Sizing::Floor);
+  const auto rank = static_cast<size_t>(call.rank);
+  if (PyUnicode_Check(value)) {
+    const std::string name = py::cast<std::string>(py::handle(value));
+    TORCH_CHECK_VALUE(name == "valid" || name == "same" || name == "same_lower", call.text("padding"),
+                      " must be an int, a tuple of ints, one (begin, end) pair for each axis, 'valid', 'same' or 'same_lower', not '",
+                      name, "'");
+    if (name != "valid") window.sizing = static_cast<int64_t>(name == "same" ? Sizing::Same : Sizing::SameLower);
+    window.padding.assign(1, 0);
+    return;
+  }
+  if (!is_sequence(value) || PySequence_Size(value) == 0
+      || !is_sequence(py::reinterpret_steal<py::object>(PySequence_GetItem(value, 0)).ptr())) {
+    window.padding = parse_ints(call, "padding", value);
+    TORCH_CHECK(window.padding.size() != 2 * rank, call.stem, call.rank, "d: padding must be a single int or a tuple of ", rank,
+                " ints, but got ", 2 * rank, " values");
+    return;
+  }
+  const auto pairs = static_cast<size_t>(PySequence_Size(value));
+  TORCH_CHECK(pairs == rank, call.stem, call.rank, "d: padding must have one (begin, end) pair for each of ", rank,
+              " spatial axes, but got ", pairs);
+  window.padding.assign(2 * rank, 0);
+  for (size_t axis = 0; axis < rank; ++axis) {
+    const py::object pair = py::reinterpret_steal<py::object>(PySequence_GetItem(value, static_cast<Py_ssize_t>(axis)));
+    if (!is_sequence(pair.ptr())) refuse(call, "padding", "one (begin, end) pair for each axis", pair.ptr());
+    const SymSizes ends = parse_ints(call, "padding", pair.ptr());
+    TORCH_CHECK(ends.size() == 2, call.stem, call.rank, "d: padding must have (begin, end) pairs, but got ", ends.size(),
+                " values for axis ", axis);
+    window.padding[axis] = ends[0], window.padding[rank + axis] = ends[1];
+  }
+}
+
 bool parse_bool(const Call& call, const char* name, PyObject* value) {
   if (value == Py_True) return true;
   if (value == Py_False) return false;
@@ -141,13 +178,33 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
   window.stride = parse_ints(call, "stride", args[3], true);
-  window.padding = parse_ints(call, "padding", args[4]);
-  window.ceil_mode = parse_bool(call, "ceil_mode", args[5]);
+  parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   window.average.count_include_pad = parse_bool(call, "count_include_pad", args[6]);
   if (args[7] != Py_None) {
     window.average.divisor_override = parse_int(call, "divisor_override", args[7]).guard_int(__FILE__, __LINE__);
   }
   window.dilation = parse_ints(call, "dilation", args[8]);
+  at::Tensor output;
+  {
+    Unlocked unlocked(input);
+    output = ops::avg_pool(input, window);
+  }
+  return wrap(output);
+  END_HANDLE_TH_ERRORS
+}
+
+// (rank, input, kernel_size, stride, padding, ceil_mode, dilation)
+PyObject* sum_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 7);
+  const Call call{"sum_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  ops::SlidingSum window;
+  window.rank = rank;
+  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
+  window.stride = parse_ints(call, "stride", args[3], true);
+  parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
+  window.dilation = parse_ints(call, "dilation", args[6]);
   at::Tensor output;
   {
     Unlocked unlocked(input);
@@ -167,9 +224,8 @@ PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
   window.stride = parse_ints(call, "stride", args[3], true);
-  window.padding = parse_ints(call, "padding", args[4]);
+  parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[6]), window);
   window.dilation = parse_ints(call, "dilation", args[5]);
-  window.ceil_mode = parse_bool(call, "ceil_mode", args[6]);
   return max_pool_result(input, window, truth(args[7]));
   END_HANDLE_TH_ERRORS
 }
@@ -228,6 +284,7 @@ PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
 
 PyMethodDef methods[] = {
     {"avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(avg_pool)), METH_FASTCALL, nullptr},
+    {"sum_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(sum_pool)), METH_FASTCALL, nullptr},
     {"max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(max_pool)), METH_FASTCALL, nullptr},
     {"adaptive_avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_avg_pool)), METH_FASTCALL, nullptr},
     {"adaptive_max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_max_pool)), METH_FASTCALL, nullptr},

@@ -3,6 +3,8 @@
 #include <ATen/EmptyTensor.h>
 
 #include "cpu/launch.h"
+#include "cpu/launch_combined.h"
+#include "ops/combined.h"
 #include "ops/implement.h"
 
 namespace torch_pooling {
@@ -28,9 +30,15 @@ struct Cpu {
   static constexpr auto max_pool_gather = cpu::max_pool_gather;
   static constexpr auto max_pool_indices = cpu::max_pool_indices;
   static constexpr auto look_at_offsets = cpu::look_at_offsets;
+  static constexpr auto combined_pool = cpu::combined_pool;
+  static constexpr auto combined_pool_gather = cpu::combined_pool_gather;
+  static constexpr auto combined_pool_backward = cpu::combined_pool_backward;
 };
 
 }  // namespace
 }  // namespace torch_pooling
 
-TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) { torch_pooling::ops::Operators<torch_pooling::Cpu>::implement(m); }
+TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) {
+  torch_pooling::ops::Operators<torch_pooling::Cpu>::implement(m);
+  torch_pooling::ops::CombinedPool<torch_pooling::Cpu>::implement(m);
+}

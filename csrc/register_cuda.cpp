@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "ops/combined.h"
 #include "ops/implement.h"
 
 namespace torch_pooling {
@@ -41,4 +42,7 @@ struct Cuda : cuda::Launchers<StreamContext> {
 }  // namespace
 }  // namespace torch_pooling
 
-TORCH_LIBRARY_IMPL(torch_pooling, CUDA, m) { torch_pooling::ops::Operators<torch_pooling::Cuda>::implement(m); }
+TORCH_LIBRARY_IMPL(torch_pooling, CUDA, m) {
+  torch_pooling::ops::Operators<torch_pooling::Cuda>::implement(m);
+  torch_pooling::ops::CombinedPool<torch_pooling::Cuda>::implement(m);
+}

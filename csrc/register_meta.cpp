@@ -1,5 +1,6 @@
 // The operators on meta and fake tensors: the same bodies on symbolic sizes, nothing launched.
 // SPDX-License-Identifier: BSD-3-Clause
+#include "ops/combined.h"
 #include "ops/implement.h"
 
 namespace torch_pooling {
@@ -20,4 +21,7 @@ struct Meta {
 }  // namespace
 }  // namespace torch_pooling
 
-TORCH_LIBRARY_IMPL(torch_pooling, Meta, m) { torch_pooling::ops::Operators<torch_pooling::Meta>::implement(m); }
+TORCH_LIBRARY_IMPL(torch_pooling, Meta, m) {
+  torch_pooling::ops::Operators<torch_pooling::Meta>::implement(m);
+  torch_pooling::ops::CombinedPool<torch_pooling::Meta>::implement(m);
+}

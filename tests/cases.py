@@ -18,6 +18,7 @@ from torch import Tensor
 import reference
 
 Size = int | tuple[int, ...]
+Padding = Size | str | tuple[tuple[int, int], ...]
 CHANNELS = (1, 2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65)
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65)
 
@@ -31,7 +32,7 @@ class Case:
     size: tuple[int, ...]
     kernel: Size = 1
     stride: Size | None = None
-    padding: Size = 0
+    padding: Padding = 0
     dilation: Size = 1
     ceil_mode: bool = False
     count_include_pad: bool = True
@@ -51,7 +52,33 @@ class Case:
     @property
     def has_average(self) -> bool:
         """avg_pool3d, and no other function, refuses a kernel that is larger than the input without its padding."""
-        return self.rank < 3 or self.family != "sliding" or all(k <= n for k, n in zip(self.spread(self.kernel), self.size))
+        return self.rank < 3 or self.pads_beyond_torch or self.family != "sliding" or all(k <= n for k, n in zip(self.spread(self.kernel), self.size))
+
+    @property
+    def pads_beyond_torch(self) -> bool:
+        return isinstance(self.padding, str) or (isinstance(self.padding, tuple) and isinstance(self.padding[0], tuple))
+
+    @property
+    def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of each axis, at its start and at its end."""
+        if isinstance(self.padding, str):
+            kernel, dilation = self.spread(self.kernel), self.spread(self.dilation)
+            stride = kernel if self.stride is None else self.spread(self.stride)
+            rule = reference.named_padding
+            named = [rule(self.padding, *axis) for axis in zip(self.size, kernel, stride, dilation, strict=True)]
+            return tuple(begin for begin, _ in named), tuple(end for _, end in named)
+        if self.pads_beyond_torch:
+            begins, ends = zip(*self.padding)  # type: ignore[arg-type]
+            return begins, ends
+        return self.spread(self.padding), self.spread(self.padding)  # type: ignore[arg-type]
+
+    @property
+    def operator_padding(self) -> tuple[list[int], int]:
+        """What the operators take for it: a list, and a sizing."""
+        if self.padding in ("same", "same_lower"):
+            return [0], 2 if self.padding == "same" else 3
+        begins, ends = self.pads
+        return [*begins, *ends] if self.pads_beyond_torch and self.padding != "valid" else list(begins), int(self.ceil_mode)
 
     @property
     def windows(self) -> reference.Windows:
@@ -86,7 +113,9 @@ class Case:
             return False
         if self.family == "adaptive":
             return True
-        kernel, padding = self.spread(self.kernel), self.spread(self.padding)
+        if self.pads_beyond_torch:
+            return False
+        kernel, padding = self.spread(self.kernel), self.pads[0]
         if any(p > k // 2 for p, k in zip(padding, kernel)):
             return False
         if kind == "max":
@@ -101,14 +130,17 @@ def _windows(case: Case) -> reference.Windows:
     if case.family == "adaptive":
         output = case.output if isinstance(case.output, tuple) else (case.output,) * case.rank
         return reference.adaptive(case.size, output)
-    kernel, padding, dilation = (case.spread(value) for value in (case.kernel, case.padding, case.dilation))
+    kernel, dilation = case.spread(case.kernel), case.spread(case.dilation)
     stride = kernel if case.stride is None else case.spread(case.stride)
-    return reference.sliding(case.size, kernel, stride, padding, padding, dilation, case.ceil_mode)
+    ceil_mode = case.ceil_mode and case.padding not in ("same", "same_lower")
+    return reference.sliding(case.size, kernel, stride, *case.pads, dilation, ceil_mode)
 
 
-def _name(size: Sequence[int], kernel: Size, stride: Size | None, padding: Size, dilation: Size) -> str:
-    def text(value: Size) -> str:
-        return str(value) if isinstance(value, int) else "x".join(map(str, value))
+def _name(size: Sequence[int], kernel: Size, stride: Size | None, padding: Padding, dilation: Size) -> str:
+    def text(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "x".join(map(text, value)) if isinstance(value[0], int) else "_".join(map(text, value))
+        return str(value)
 
     name = f"{text(tuple(size))}-k{text(kernel)}"
     name += f"s{text(stride)}" if stride is not None else ""
@@ -120,7 +152,7 @@ def sliding(
     size: int | tuple[int, ...],
     kernel: Size,
     stride: Size | None = None,
-    padding: Size = 0,
+    padding: Padding = 0,
     dilation: Size = 1,
     **more: Any,
 ) -> Case:
@@ -261,6 +293,40 @@ def _sliding_3d() -> list[Case]:
     ]
 
 
+def _padded_beyond_torch() -> list[Case]:
+    """'same' and its kin, and paddings that differ from end to end, up to the whole window but one element."""
+    cases = [sliding(width, k, s, "same") for width, k, s in ((1, 2, 1), (7, 2, 1), (17, 4, 2), (33, 3, 2), (64, 6, 1), (65, 9, 3))]
+    cases += [sliding((9, width), k, s, name) for width in (8, 33, 130) for k, s in ((2, 1), (3, 2), (4, 3)) for name in ("same", "same_lower")]
+    cases += [sliding((5, 6), 2, 1, "same", channels=channels) for channels in CHANNELS]
+    cases += [sliding((6, 7), 3, 2, ((0, 1), (2, 0)), channels=channels) for channels in CHANNELS]
+    for padding in ("same", "same_lower", ((2, 0), (0, 3)), ((1, 2), (3, 1))):
+        for more in ({"count_include_pad": False}, {"divisor": 3}, {"ceil_mode": True}):
+            cases += [sliding((11, 14), (3, 4), (2, 3), padding, average_only="ceil_mode" not in more, **more)]
+    return cases + [
+        sliding(13, 5, 2, ((4, 0),)),
+        sliding(13, 5, 1, ((0, 4),)),
+        sliding(13, 4, 3, ((3, 3),), ceil_mode=True),
+        sliding(13, 4, 3, ((3, 3),), ceil_mode=True, count_include_pad=False, average_only=True),
+        sliding((10, 11), 3, 2, "valid"),
+        sliding((10, 11), 3, 2, "valid", ceil_mode=True),
+        sliding((9, 10), 3, 1, "same", 2),
+        sliding((9, 10), (2, 3), 2, "same_lower", (3, 2), count_include_pad=False, average_only=True),
+        sliding((2, 13), 2, 1, "same", 5),  # windows without a tap inside the input
+        sliding((12, 13), 3, 1, ((4, 1), (0, 3)), 2),
+        sliding((40, 37), 30, 1, "same", channels=2, batch=1),
+        sliding((40, 41), (9, 31), (2, 1), ((8, 1), (3, 30)), channels=5, batch=1),
+        sliding((20, 24), 17, 1, "same_lower", channels=17, batch=1),
+        sliding((35, 36), 3, 2, "same", batch=1, channels=19),
+        sliding((64, 65), 3, 1, "same", batch=1, channels=2),
+        sliding((3, 3), 7, 2, "same", batch=2, channels=9),
+        sliding((3, 5, 4), 2, 1, "same", channels=5),
+        sliding((3, 5, 4), 3, 2, "same_lower", channels=8),
+        sliding((5, 4, 6), (2, 3, 4), (2, 1, 3), ((1, 0), (0, 2), (3, 1)), channels=3),
+        sliding((5, 4, 6), (2, 3, 4), (2, 1, 3), ((1, 0), (0, 2), (3, 1)), count_include_pad=False, average_only=True),
+        sliding((2, 2, 2), 3, 1, "same"),  # a kernel larger than the input, which torch's avg_pool3d has not
+    ]
+
+
 def _adaptive() -> list[Case]:
     cases = [adaptive((size,), out) for size, out in ((10, 3), (224, 13), (5, 3), (2, 4), (13, 7), (20, 1), (8, 4))]
     cases += [adaptive((17,), 17), adaptive((1,), 5), adaptive((5000,), 7, batch=1), adaptive((9, 8), (None, 1))]
@@ -291,7 +357,7 @@ def _rotate_channels(cases: list[Case]) -> list[Case]:
     return result
 
 
-CASES = _rotate_channels(_sliding_1d() + _sliding_2d() + _sliding_3d() + _adaptive() + _whole())
+CASES = _rotate_channels(_sliding_1d() + _sliding_2d() + _sliding_3d() + _padded_beyond_torch() + _adaptive() + _whole())
 AVERAGES = [case for case in CASES if case.has_average]
 MAXIMA = [case for case in CASES if not case.average_only]
 assert len({case.name for case in CASES}) == len(CASES)

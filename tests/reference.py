@@ -46,6 +46,15 @@ def sliding_axis(
     return Axis(size, tuple(positions), tuple(numbers), tuple(counted), kernel)
 
 
+def named_padding(name: str, size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Padding before and after an axis, as TensorFlow defines "SAME": enough that ceil(size / stride) windows fit."""
+    if name == "valid":
+        return 0, 0
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if name == "same" else (large, small)
+
+
 def adaptive_axis(size: int, outputs: int) -> Axis:
     """`outputs` windows that cover `size` elements: output i reads floor(i I / O) up to ceil((i + 1) I / O)."""
     positions = []

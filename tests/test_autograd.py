@@ -27,6 +27,8 @@ OPS = torch.ops.torch_pooling
 SMALL: list[Case] = [
     sliding(7, 3, 2, 1, batch=2, channels=2),
     sliding(8, 2, 3, 1, 2, ceil_mode=True, batch=1, channels=2),
+    sliding((5, 4), (2, 3), (2, 1), "same", count_include_pad=False, batch=1, channels=2),
+    sliding((4, 5), 3, 2, ((2, 0), (0, 1)), batch=1, channels=2),
     sliding(6, 3, 1, 1, count_include_pad=False, average_only=True, batch=1, channels=2),
     sliding(5, 3, 2, 0, divisor=2, ceil_mode=True, average_only=True, batch=1, channels=2),
     sliding((4, 4), 2, batch=1, channels=2),
@@ -120,8 +122,8 @@ def backward_operators(case: Case) -> dict[str, tuple[Callable[[Tensor], Tensor]
     spatial, shape = list(case.size), tuple(input.shape)
     if case.family == "sliding":
         stride = [] if case.stride is None else list(case.spread(case.stride))
-        window = (case.rank, list(case.spread(case.kernel)), stride, list(case.spread(case.padding)),
-                  list(case.spread(case.dilation)), case.ceil_mode)
+        window = (case.rank, list(case.spread(case.kernel)), stride, case.operator_padding[0],
+                  list(case.spread(case.dilation)), case.operator_padding[1])
         average = (*window, case.count_include_pad, case.divisor)
         out = tuple(OPS.avg_pool(input, *average).shape)
         found = {"avg_pool_backward": (lambda grad: OPS.avg_pool_backward(grad, spatial, *average, False), out)}

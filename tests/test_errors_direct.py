@@ -17,7 +17,7 @@ import torch_pooling  # noqa: F401 - registers the operators
 
 OPS = torch.ops.torch_pooling
 HUGE = 2**62
-WINDOW = {"rank": 2, "kernel_size": [3, 2], "stride": [2, 2], "padding": [1, 0], "dilation": [1, 1], "ceil_mode": False}
+WINDOW = {"rank": 2, "kernel_size": [3, 2], "stride": [2, 2], "padding": [1, 0], "dilation": [1, 1], "sizing": 0}
 SIZE = [5, 6]  # gives 3 x 3 outputs
 GRAD = torch.arange(2.0 * 3 * 3 * 3).view(2, 3, 3, 3) - 20
 INPUT = ((torch.arange(2.0 * 3 * 5 * 6) * 7) % 11).view(2, 3, 5, 6)
@@ -97,7 +97,10 @@ def test_windows(name: str) -> None:
         _refused(name, "padding", value)
     for value in ([], [1, 1, 1], [0], [-1], [HUGE], [2**31], [2**63 - 1], [1, -HUGE], None):
         _refused(name, "dilation", value)
-    _refused(name, "ceil_mode", "a")
+    for value in ([3, 0, 0, 0], [0, 0, 0, 2], [0, -1, 0, 0], [0, 0, 0, HUGE]):  # pairs: all starts, then all ends
+        _refused(name, "padding", value)
+    for value in (-1, 4, HUGE, "a", None, 2, 3):  # 2 and 3 pad by themselves
+        _refused(name, "sizing", value)
     if "divisor_override" in GOOD[name]:
         _refused(name, "divisor_override", 0)
         _refused(name, "divisor_override", "a")

@@ -22,6 +22,8 @@ OPS = torch.ops.torch_pooling
 SHAPES = ("batched", "channels_last", "unbatched", "empty_batch")
 SLIDING = [
     sliding(9, 3, 2, 1, ceil_mode=True),
+    sliding((5, 6), 2, 1, "same"),
+    sliding((5, 6), 3, 2, ((2, 0), (0, 1))),
     sliding((6, 7), (3, 2), (2, 1), (1, 0), (1, 2), count_include_pad=False),
     sliding((6, 7), 2, divisor=3),
     sliding((4, 5, 6), (1, 2, 3), 2, (0, 1, 1)),
@@ -44,12 +46,14 @@ def leaf(tensor: Tensor) -> Tensor:
 def sliding_calls(case: Case, input: Tensor, channels_last: bool) -> Iterator[Call]:
     spatial = list(case.size)
     stride = [] if case.stride is None else list(case.spread(case.stride))
-    window = (case.rank, list(case.spread(case.kernel)), stride, list(case.spread(case.padding)),
-              list(case.spread(case.dilation)), case.ceil_mode)
+    window = (case.rank, list(case.spread(case.kernel)), stride, case.operator_padding[0],
+              list(case.spread(case.dilation)), case.operator_padding[1])
     average = (*window, case.count_include_pad, case.divisor)
     grad_output = torch.ones_like(OPS.avg_pool(input, *average))
     yield "avg_pool", (leaf(input), *average)
     yield "avg_pool_backward", (leaf(grad_output), spatial, *average, channels_last)
+    yield "sum_pool", (leaf(input), *window)
+    yield "sum_pool_backward", (leaf(grad_output), spatial, *window, channels_last)
     _, offsets = OPS.max_pool_with_offsets(input, *window)
     yield "max_pool", (leaf(input), *window)
     yield "max_pool_with_offsets", (leaf(input), *window)
@@ -84,7 +88,7 @@ def registered_operators() -> set[str]:
 
 def test_every_operator_is_checked() -> None:
     checked = {name for case in (SLIDING[0], ADAPTIVE[0]) for name, _ in calls(case, "batched")}
-    assert checked == registered_operators() and len(checked) >= 14
+    assert checked == registered_operators() and len(checked) >= 16
 
 
 @pytest.mark.parametrize("shape", SHAPES)

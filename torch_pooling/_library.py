@@ -137,10 +137,32 @@ def _register_batching(name: str, tensors: int, window: int) -> None:
     torch.library.register_vmap(f"torch_pooling::{name}", rule)
 
 
+def _register_combined_batching(name: str, tensors: int) -> None:
+    """The same for operators whose tensors are always batched, of which the second may be missing."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        size = info.batch_size
+        folded: list[torch.Tensor | None] = []
+        for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True):
+            if tensor is None:
+                folded.append(None)
+                continue
+            mapped = tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            folded.append(mapped.flatten(0, 1))
+        result = getattr(ops, name)(*folded, *args[tensors:])
+        if isinstance(result, tuple):
+            return tuple(part.unflatten(0, (size, part.shape[0] // size)) for part in result), (0,) * len(result)
+        return result.unflatten(0, (size, result.shape[0] // size)), 0
+
+    torch.library.register_vmap(f"torch_pooling::{name}", rule)
+
+
 _without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long as this module
 for _name, _tensors, _window in (
     ("avg_pool", 1, 1),
     ("avg_pool_backward", 1, 2),
+    ("sum_pool", 1, 1),
+    ("sum_pool_backward", 1, 2),
     ("max_pool", 1, 1),
     ("max_pool_with_offsets", 1, 1),
     ("max_pool_backward", 2, 3),
@@ -155,5 +177,14 @@ for _name, _tensors, _window in (
     ("adaptive_max_pool_indices", 1, 1),
 ):
     _register_batching(_name, _tensors, _window)
+    if cuda_version() is None:
+        _without_cuda.impl(_name, _refuse_cuda, "CUDA")
+for _name, _tensors in (
+    ("combined_pool", 1),
+    ("combined_pool_with_offsets", 1),
+    ("combined_pool_gather", 2),
+    ("combined_pool_backward", 2),
+):
+    _register_combined_batching(_name, _tensors)
     if cuda_version() is None:
         _without_cuda.impl(_name, _refuse_cuda, "CUDA")

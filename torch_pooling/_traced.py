@@ -16,6 +16,7 @@ from torch.overrides import handle_torch_function
 from torch_pooling._library import ops
 
 Ints = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 OutputSize = int | Sequence[int | None]
 
 
@@ -25,13 +26,49 @@ def _list(value: Ints | None) -> list[int]:
     return list(value) if isinstance(value, (tuple, list)) else [value]  # type: ignore[list-item]
 
 
+_SIZINGS = {"valid": 0, "same": 2, "same_lower": 3}  # as in csrc/core/window.h
+
+
+def _padding(name: str, rank: int, padding: Padding, ceil_mode: bool) -> tuple[list[int], int]:
+    """What the operators take for a padding: a list of ints, all starts before all ends, and a sizing."""
+    if isinstance(padding, str):
+        if padding not in _SIZINGS:
+            raise ValueError(
+                f"{name}(): argument 'padding' must be an int, a tuple of ints, one (begin, end) pair for each axis, 'valid', "
+                f"'same' or 'same_lower', not {padding!r}"
+            )
+        return [0], _SIZINGS[padding] or int(ceil_mode)
+    if not isinstance(padding, (tuple, list)) or not padding or not isinstance(padding[0], (tuple, list)):
+        ints = _list(padding)  # type: ignore[arg-type]
+        if len(ints) == 2 * rank:
+            raise RuntimeError(f"{name}: padding must be a single int or a tuple of {rank} ints, but got {2 * rank} values")
+        return ints, int(ceil_mode)
+    if len(padding) != rank or any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in padding):
+        raise RuntimeError(f"{name}: padding must have one (begin, end) pair for each of {rank} spatial axes, but got {padding}")
+    return [pair[end] for end in (0, 1) for pair in padding], int(ceil_mode)
+
+
+def channels_last(function: Callable[..., Any], rank: int, data_format: str, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """``function`` of a tensor [N, *spatial, C], or [*spatial, C]: a view goes in, and a view of the same kind comes out."""
+    if data_format != "channels_last":
+        name = function.__name__
+        raise ValueError(f"{name}(): argument 'data_format' must be 'channels_first' or 'channels_last', not {data_format!r}")
+    if not isinstance(input, Tensor) or input.dim() <= rank:
+        return function(input, *args, **kwargs)  # which says what is wrong
+    channel = -1 - rank
+    result = function(input.movedim(-1, channel), *args, **kwargs)
+    if isinstance(result, tuple):
+        return tuple(part.movedim(channel, -1) for part in result)
+    return result.movedim(channel, -1)
+
+
 def traced_avg_pool(
     function: Callable[..., Tensor],
     rank: int,
     input: Tensor,
     kernel_size: Ints,
     stride: Ints | None,
-    padding: Ints,
+    padding: Padding,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
@@ -50,8 +87,27 @@ def traced_avg_pool(
             divisor_override=divisor_override,
             **({} if dilation == 1 else {"dilation": dilation}),
         )
-    window = (rank, _list(kernel_size), _list(stride), _list(padding), _list(dilation), ceil_mode)
+    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
+    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
     return ops.avg_pool(input, *window, count_include_pad, divisor_override)
+
+
+def traced_sum_pool(
+    function: Callable[..., Tensor],
+    rank: int,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Padding,
+    ceil_mode: bool,
+    dilation: Ints,
+) -> Tensor:
+    if not is_dynamo_compiling():
+        return handle_torch_function(
+            function, (input,), input, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, dilation=dilation
+        )
+    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
+    return ops.sum_pool(input, rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
 
 
 def traced_max_pool(
@@ -60,7 +116,7 @@ def traced_max_pool(
     input: Tensor,
     kernel_size: Ints,
     stride: Ints | None,
-    padding: Ints,
+    padding: Padding,
     dilation: Ints,
     ceil_mode: bool,
     return_indices: bool,
@@ -77,7 +133,8 @@ def traced_max_pool(
             ceil_mode=ceil_mode,
             return_indices=return_indices,
         )
-    window = (rank, _list(kernel_size), _list(stride), _list(padding), _list(dilation), ceil_mode)
+    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
+    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
     if not return_indices:
         return ops.max_pool(input, *window)
     output, offsets = ops.max_pool_with_offsets(input, *window, True)  # 32-bit offsets whatever the sizes will be

@@ -36,7 +36,7 @@ struct Problem {
   int64_t channels = 1;  // C
   Axis axes[3];          // depth, height, width
 
-  // Averages divide a window's sum by its counted taps, or by the override.
+  // Averages divide a window's sum by its counted taps, or by the override; plain sums do not.
   bool average = false;
   bool count_padding = true;
   int64_t divisor_override = 0;  // 0: none

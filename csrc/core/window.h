@@ -62,6 +62,12 @@ Int sliding_output_size(const Int& input, const Int& kernel, const Int& stride, 
   return lesser<Int>(ceil_div<Int>(span, stride) + 1, ceil_div<Int>(input + padding_begin, stride));
 }
 
+// How many outputs a sliding axis has. Same: ceil(input / stride), with the padding that their windows need; its odd element lies
+// at the end, as in Keras, TensorFlow and ONNX (SAME_UPPER), or for SameLower at the start.
+enum class Sizing : int64_t { Floor, Ceil, Same, SameLower };
+constexpr int64_t sizing_count = 4;
+constexpr bool pads_itself(Sizing sizing) { return sizing == Sizing::Same || sizing == Sizing::SameLower; }
+
 struct Range {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }
@@ -87,6 +93,17 @@ struct Axis {
     axis.output = sliding_output_size<int64_t>(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode);
     axis.kernel = kernel, axis.stride = stride, axis.dilation = dilation;
     axis.padding_begin = padding_begin, axis.padding_end = padding_end;
+    return axis;
+  }
+  static Axis same(int64_t input, int64_t kernel, int64_t stride, int64_t dilation, bool lower) {
+    const int64_t output = ceil_div<int64_t>(input, stride);
+    const int64_t missing = (output - 1) * stride + dilation * (kernel - 1) + 1 - input;
+    const int64_t padding = missing > 0 ? missing : 0;
+    const int64_t begin = (padding + (lower ? 1 : 0)) / 2;
+    Axis axis;
+    axis.input = input, axis.output = output;
+    axis.kernel = kernel, axis.stride = stride, axis.dilation = dilation;
+    axis.padding_begin = begin, axis.padding_end = padding - begin;
     return axis;
   }
   // Windows of equal size that tile the input are sliding windows too, and gain their fast paths.

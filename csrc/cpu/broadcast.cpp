@@ -44,7 +44,10 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertF
   const bool first = problem.layout == Layout::ChannelsFirst;
   channels_ = first ? 1 : problem.channels;
   rows_ = problem.batch * (first ? problem.channels : 1) * problem.axes[0].input * problem.axes[1].input;
-  divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
+  divisor_ = 1;
+  if (problem.average) {
+    divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
+  }
   // Short rows of one value are faster filled than copied.
   past_ = stores_past_caches(work() * element_bytes) && (channels_ > 1 || length_ * element_bytes > block_bytes);
 }

@@ -67,13 +67,11 @@ bool goes_by_elements(const Problem& problem, OffsetType type) {
 }  // namespace
 
 void avg_pool(Problem problem, const void* input, void* output) {
-  problem.average = true;
   problem.fold_whole_axes();
   reduce(problem, sum_kernels(problem), nullptr, {input, output});
 }
 
 void avg_pool_backward(Problem problem, const void* grad_output, void* grad_input) {
-  problem.average = true;
   problem.fold_whole_axes();
   const ReduceKernels& sums = kernels().sum[static_cast<int>(problem.dtype)];
   if (Broadcast::serves(problem)) return run(Broadcast(problem, sums, kernels().codes4.copy_bytes, element_bytes(problem.dtype), grad_output, grad_input));

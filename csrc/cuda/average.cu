@@ -1,4 +1,4 @@
-// Averages and their backward. See launch.h.
+// Averages, plain sums, and their backward. See launch.h.
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cuda/gather.cuh"
 #include "cuda/reduce.cuh"
@@ -21,7 +21,7 @@ void broadcast_rows(Context& context, const Slice& slice, const T* grads, T* res
 // The only outputs that reach an input are known while compiling, and share a divisor.
 template <class T>
 bool pull_small(Context& context, const Slice& slice, const T* grads, T* result) {
-  if (!slice.problem->uniform_divisor()) return false;
+  if (division_of(*slice.problem).kind == Division::Kind::Counted) return false;
   return with_small_window(slice, true, [&](auto window) {
     using Window = decltype(window);
     constexpr int P = tile_width<T>;
@@ -45,7 +45,6 @@ void pull_sums(Context& context, const Problem& problem, const void* grad_output
 }  // namespace
 
 void avg_pool(Context& context, Problem problem, const void* input, void* output) {
-  problem.average = true;
   problem.fold_whole_axes();
   if (problem.dtype == DType::Int64) return reduce<Sum, int64_t, false>(context, problem, input, output, {}, false);
   with_float(problem.dtype, [&](auto tag) {
@@ -54,7 +53,6 @@ void avg_pool(Context& context, Problem problem, const void* input, void* output
 }
 
 void avg_pool_backward(Context& context, Problem problem, const void* grad_output, void* grad_input) {
-  problem.average = true;
   problem.fold_whole_axes();
   with_float(problem.dtype, [&](auto tag) { pull_sums<typename decltype(tag)::type>(context, problem, grad_output, grad_input); });
 }

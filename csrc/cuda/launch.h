@@ -7,7 +7,7 @@
 
 #include <cuda_runtime.h>
 
-#include "core/problem.h"
+#include "core/combined.h"
 
 namespace torch_pooling::cuda {
 
@@ -31,6 +31,12 @@ void max_pool_backward(Context& context, Problem problem, const void* grad_outpu
 void max_pool_gather(Context& context, Problem problem, const void* input, const void* offsets, OffsetType type, void* output);
 void max_pool_indices(Context& context, Problem problem, const void* offsets, OffsetType type, int64_t* indices);
 
+// Several reductions of one input. offsets: where to save the positions of the maxima, or null.
+void combined_pool(Context& context, const Combined& combined, const void* input, void* output, void* offsets, OffsetType type);
+void combined_pool_gather(Context& context, const Combined& combined, const void* input, const void* offsets, OffsetType type, void* output);
+void combined_pool_backward(Context& context, const Combined& combined, const void* grad_output, const void* offsets, OffsetType type,
+                            void* grad_input);
+
 // The launchers as operator bodies call them, each in a context of its own, and what they say of saved offsets: a device part that
 // needs only memory and a guard beside it.
 template <class OwnContext>
@@ -53,6 +59,9 @@ struct Launchers {
   }
   static constexpr auto max_pool_gather = In<cuda::max_pool_gather>::call;
   static constexpr auto max_pool_indices = In<cuda::max_pool_indices>::call;
+  static constexpr auto combined_pool = In<cuda::combined_pool>::call;
+  static constexpr auto combined_pool_gather = In<cuda::combined_pool_gather>::call;
+  static constexpr auto combined_pool_backward = In<cuda::combined_pool_backward>::call;
   // Looking would mean waiting for the device: kernels make a bad offset harmless instead, see above.
   static OffsetsName look_at_offsets(const Problem&, const void*, OffsetType) { return OffsetsName::Inputs; }
 };

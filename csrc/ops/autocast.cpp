@@ -21,22 +21,27 @@ struct BelowAutocast {
 
 void implement(torch::Library& m) {
   m.impl("avg_pool", [](const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
-                        bool ceil_mode, bool count_include_pad, Override divisor_override) {
+                        int64_t sizing, bool count_include_pad, Override divisor_override) {
     BelowAutocast below;
     return avg_pool(cast(input, rank), SlidingAverage{{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation),
-                                                       ceil_mode}, {count_include_pad, divisor_override}});
+                                                       sizing}, {count_include_pad, divisor_override, false}});
+  });
+  m.impl("sum_pool", [](const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
+                        int64_t sizing) {
+    BelowAutocast below;
+    return avg_pool(cast(input, rank), SlidingSum{{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing}});
   });
   m.impl("max_pool", [](const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
-                        bool ceil_mode) {
+                        int64_t sizing) {
     BelowAutocast below;
     return max_pool(cast(input, rank),
-                    Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), ceil_mode});
+                    Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing});
   });
   m.impl("max_pool_with_offsets", [](const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding,
-                                     SymList dilation, bool ceil_mode, bool wide_offsets) {
+                                     SymList dilation, int64_t sizing, bool wide_offsets) {
     BelowAutocast below;
     return max_pool_with_offsets(
-        cast(input, rank), Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), ceil_mode}, wide_offsets);
+        cast(input, rank), Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing}, wide_offsets);
   });
   m.impl("adaptive_avg_pool", [](const Tensor& input, SymList output_size) {
     BelowAutocast below;

@@ -4,74 +4,19 @@
 // maxima, the offsets; never the input. No arg-max is computed where no gradient and no tangent can ask for it.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
-#include <torch/headeronly/version.h>
 #include <torch/library.h>
 
-#include "ops/calls.h"
-#include "ops/layout.h"
+#include "ops/nodes.h"
 
 namespace torch_pooling::ops {
 namespace {
 
-using torch::autograd::Node;
-using torch::autograd::SavedVariable;
-using torch::autograd::variable_list;
-using Pair = std::tuple<Tensor, Tensor>;
 using Override = std::optional<int64_t>;
 
-// Nodes are held by std::shared_ptr up to torch 2.12 and by an intrusive pointer from 2.13.
-#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
-template <class T>
-using NodePointer = c10::intrusive_ptr<T>;
-template <class T>
-NodePointer<T> make_node() {
-  return c10::make_intrusive<T>();
-}
-#else
-template <class T>
-using NodePointer = std::shared_ptr<T>;
-template <class T>
-NodePointer<T> make_node() {
-  return NodePointer<T>(new T(), torch::autograd::deleteNode);
-}
-#endif
-
-// A node of one input and one output: grad_input = apply_to(grad_output).
-struct LinearNode : Node {
-  virtual Tensor apply_to(const Tensor& grad) = 0;
-  variable_list apply(variable_list&& grads) override {
-    variable_list result(1);
-    if (grads[0].defined() && task_should_compute_output(0)) result[0] = apply_to(grads[0]);
-    return result;
-  }
-};
-
-struct Place {  // the space of the input, which a gradient must be brought back to
-  SymSizes size;
-  bool channels_last = false;
-
-  static Place of(const Tensor& input, int64_t rank) {
-    Place place;
-    if (input.dim() < rank) return place;  // a wrong call: the operator itself says so
-    const auto sizes = input.sym_sizes();
-    place.size.assign(sizes.end() - rank, sizes.end());
-    if (input.dim() == rank + 1 || input.dim() == rank + 2) {
-      place.channels_last = sizes.size() > 0 && is_channels_last<c10::SymInt>(input, rank);
-    }
-    return place;
-  }
-  bool is_symbolic() const {
-    return std::any_of(size.begin(), size.end(), [](const c10::SymInt& s) { return s.is_symbolic(); });
-  }
-};
-
 template <class Window>
-struct AvgPoolNode : LinearNode {  // of avg_pool
+struct AvgPoolNode : LinearNode {  // of avg_pool and sum_pool
   Window window;
-  Place place;
+  InputSpace place;
   Tensor apply_to(const Tensor& grad) override { return avg_pool_backward(grad, place.size, window, place.channels_last); }
   std::string name() const override { return "AvgPoolBackward"; }
 };
@@ -84,7 +29,7 @@ struct AvgPoolBackwardNode : LinearNode {  // of avg_pool_backward
 template <class Window>
 struct MaxPoolNode : LinearNode {  // of max_pool and max_pool_gather
   Window window;
-  Place place;
+  InputSpace place;
   SavedVariable offsets;
   Tensor apply_to(const Tensor& grad) override {
     return max_pool_backward(grad, offsets.unpack(), place.size, window, place.channels_last);
@@ -101,30 +46,13 @@ struct MaxPoolBackwardNode : LinearNode {  // of max_pool_backward
   std::string name() const override { return "MaxPoolBackwardBackward"; }
 };
 
-bool needs_node(const Tensor& input) { return at::GradMode::is_enabled() && input.requires_grad(); }
-bool has_tangent(const Tensor& input) { return torch::autograd::isFwGradDefined(input); }
-
-// result = linear(input), differentiated by `node` (null: none) backwards and by the same map forwards.
-template <class N, class Linear>
-Tensor linear(const Tensor& input, const NodePointer<N>& node, const Linear& map) {
-  if (node) node->set_next_edges(torch::autograd::collect_next_edges(input));
-  Tensor result;
-  {
-    at::AutoDispatchBelowADInplaceOrView below;
-    result = map(input);
-  }
-  if (node) torch::autograd::set_history(result, node);
-  if (has_tangent(input)) result._set_fw_grad(map(input._fw_grad(0)), 0, false);
-  return result;
-}
-
 template <class Window>
 Tensor avg_pool_autograd(const Tensor& input, const Window& window) {
   NodePointer<AvgPoolNode<Window>> node;
   if (needs_node(input)) {
     node = make_node<AvgPoolNode<Window>>();
     node->window = window;
-    node->place = Place::of(input, window.spatial_rank());
+    node->place = InputSpace::of(input, window.spatial_rank());
   }
   return linear(input, node, [&](const Tensor& x) { return avg_pool(x, window); });
 }
@@ -141,7 +69,7 @@ Tensor avg_pool_backward_autograd(const Tensor& grad_output, SymList input_size,
 
 template <class Window>
 NodePointer<MaxPoolNode<Window>> max_pool_node(const Tensor& input, const Tensor& offsets, const Window& window,
-                                               const Place& place) {
+                                               const InputSpace& place) {
   NodePointer<MaxPoolNode<Window>> node;
   if (!needs_node(input)) return node;
   node = make_node<MaxPoolNode<Window>>();
@@ -154,7 +82,7 @@ NodePointer<MaxPoolNode<Window>> max_pool_node(const Tensor& input, const Tensor
 
 template <class Window>
 Pair max_pool_with_offsets_autograd(const Tensor& input, const Window& window, bool wide_offsets) {
-  const Place place = Place::of(input, window.spatial_rank());
+  const InputSpace place = InputSpace::of(input, window.spatial_rank());
   Pair result;
   {
     at::AutoDispatchBelowADInplaceOrView below;
@@ -171,7 +99,7 @@ Tensor max_pool_autograd(const Tensor& input, const Window& window) {
   if (needs_node(input) || has_tangent(input)) {
     // Where sizes are symbolic the window's size must not decide a type: it would be fixed in the graph.
     const bool adaptive = std::is_same_v<Window, Adaptive>;
-    const bool wide = window.is_symbolic() || (adaptive && Place::of(input, window.spatial_rank()).is_symbolic());
+    const bool wide = window.is_symbolic() || (adaptive && InputSpace::of(input, window.spatial_rank()).is_symbolic());
     return std::get<0>(max_pool_with_offsets_autograd(input, window, wide));
   }
   at::AutoDispatchBelowADInplaceOrView below;
@@ -194,13 +122,13 @@ Tensor max_pool_backward_autograd(const Tensor& grad_output, const Tensor& offse
 template <class Window>
 Tensor max_pool_gather_autograd(const Tensor& input, const Tensor& offsets, const Window& window) {
   NodePointer<MaxPoolNode<Window>> node =
-      max_pool_node(input, offsets, window, Place::of(input, window.spatial_rank()));
+      max_pool_node(input, offsets, window, InputSpace::of(input, window.spatial_rank()));
   return linear(input, node, [&](const Tensor& x) { return max_pool_gather(x, offsets, window); });
 }
 
 SymSizes copy(SymList list) { return SymSizes(list.begin(), list.end()); }
-Sliding sliding(int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode) {
-  return {rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), ceil_mode};
+Sliding sliding(int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, int64_t sizing) {
+  return {rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing};
 }
 // The output size of an adaptive operator that is not told it: the trailing sizes of a tensor in the output's shape.
 Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
@@ -210,21 +138,25 @@ Adaptive adaptive_like(const Tensor& tensor, SymList input_size) {
 }
 
 #define TP_SLIDING \
-  int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, bool ceil_mode
-#define TP_WINDOW sliding(rank, kernel_size, stride, padding, dilation, ceil_mode)
+  int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation, int64_t sizing
+#define TP_WINDOW sliding(rank, kernel_size, stride, padding, dilation, sizing)
 
 void implement(torch::Library& m) {
   m.impl("avg_pool", [](const Tensor& input, TP_SLIDING, bool count_include_pad, Override divisor_override) {
     if (needs_node(input) || has_tangent(input)) {
-      return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}});
+      return avg_pool_autograd(input, SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override, false}});
     }
     at::AutoDispatchBelowADInplaceOrView below;
-    return avg_pool(input, rank, kernel_size, stride, padding, dilation, ceil_mode, {count_include_pad, divisor_override});
+    return avg_pool(input, rank, kernel_size, stride, padding, dilation, sizing, {count_include_pad, divisor_override, false});
   });
   m.impl("avg_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool count_include_pad,
                                  Override divisor_override, bool channels_last) {
     return avg_pool_backward_autograd(grad_output, input_size,
-                                      SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override}}, channels_last);
+                                      SlidingAverage{TP_WINDOW, {count_include_pad, divisor_override, false}}, channels_last);
+  });
+  m.impl("sum_pool", [](const Tensor& input, TP_SLIDING) { return avg_pool_autograd(input, SlidingSum{TP_WINDOW}); });
+  m.impl("sum_pool_backward", [](const Tensor& grad_output, SymList input_size, TP_SLIDING, bool channels_last) {
+    return avg_pool_backward_autograd(grad_output, input_size, SlidingSum{TP_WINDOW}, channels_last);
   });
   m.impl("max_pool", [](const Tensor& input, TP_SLIDING) { return max_pool_autograd(input, TP_WINDOW); });
   m.impl("max_pool_with_offsets", [](const Tensor& input, TP_SLIDING, bool wide_offsets) {

@@ -26,14 +26,19 @@ bool Sliding::is_symbolic() const { return any_symbolic(kernel_size); }
 bool Adaptive::is_symbolic() const { return any_symbolic(output_size); }
 
 Tensor avg_pool(const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
-                bool ceil_mode, const AverageArgs& average) {
-  static const auto op = find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool, bool, Override)>(
+                int64_t sizing, const AverageArgs& average) {
+  static const auto op = find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, int64_t, bool, Override)>(
       "torch_pooling::avg_pool");
-  return op.call(input, rank, kernel_size, stride, padding, dilation, ceil_mode, average.count_include_pad,
+  return op.call(input, rank, kernel_size, stride, padding, dilation, sizing, average.count_include_pad,
                  average.divisor_override);
 }
 Tensor avg_pool(const Tensor& input, const SlidingAverage& w) {
-  return avg_pool(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, w.average);
+  return avg_pool(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing, w.average);
+}
+Tensor avg_pool(const Tensor& input, const SlidingSum& w) {
+  static const auto op =
+      find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, int64_t)>("torch_pooling::sum_pool");
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing);
 }
 Tensor avg_pool(const Tensor& input, const Adaptive& w) {
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_avg_pool");
@@ -41,10 +46,15 @@ Tensor avg_pool(const Tensor& input, const Adaptive& w) {
 }
 
 Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingAverage& w, bool channels_last) {
-  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool, bool, Override,
+  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, int64_t, bool, Override,
                                      bool)>("torch_pooling::avg_pool_backward");
-  return op.call(grad_output, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode,
+  return op.call(grad_output, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing,
                  w.average.count_include_pad, w.average.divisor_override, channels_last);
+}
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingSum& w, bool channels_last) {
+  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, int64_t, bool)>(
+      "torch_pooling::sum_pool_backward");
+  return op.call(grad_output, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing, channels_last);
 }
 Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const Adaptive&, bool channels_last) {
   static const auto op = find<Tensor(const Tensor&, SymList, bool)>("torch_pooling::adaptive_avg_pool_backward");
@@ -53,8 +63,8 @@ Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const Ad
 
 Tensor max_pool(const Tensor& input, const Sliding& w) {
   static const auto op =
-      find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool)>("torch_pooling::max_pool");
-  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+      find<Tensor(const Tensor&, int64_t, SymList, SymList, SymList, SymList, int64_t)>("torch_pooling::max_pool");
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing);
 }
 Tensor max_pool(const Tensor& input, const Adaptive& w) {
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool");
@@ -62,9 +72,9 @@ Tensor max_pool(const Tensor& input, const Adaptive& w) {
 }
 
 Pair max_pool_with_offsets(const Tensor& input, const Sliding& w, bool wide_offsets) {
-  static const auto op = find<Pair(const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool, bool)>(
+  static const auto op = find<Pair(const Tensor&, int64_t, SymList, SymList, SymList, SymList, int64_t, bool)>(
       "torch_pooling::max_pool_with_offsets");
-  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode, wide_offsets);
+  return op.call(input, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing, wide_offsets);
 }
 Pair max_pool_with_offsets(const Tensor& input, const Adaptive& w, bool wide_offsets) {
   static const auto op = find<Pair(const Tensor&, SymList, bool)>("torch_pooling::adaptive_max_pool_with_offsets");
@@ -73,9 +83,9 @@ Pair max_pool_with_offsets(const Tensor& input, const Adaptive& w, bool wide_off
 
 Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Sliding& w,
                          bool channels_last) {
-  static const auto op = find<Tensor(const Tensor&, const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool,
+  static const auto op = find<Tensor(const Tensor&, const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, int64_t,
                                      bool)>("torch_pooling::max_pool_backward");
-  return op.call(grad_output, offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode,
+  return op.call(grad_output, offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing,
                  channels_last);
 }
 Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Adaptive&,
@@ -86,9 +96,9 @@ Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, SymLi
 }
 
 Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Sliding& w) {
-  static const auto op = find<Tensor(const Tensor&, const Tensor&, int64_t, SymList, SymList, SymList, SymList, bool)>(
+  static const auto op = find<Tensor(const Tensor&, const Tensor&, int64_t, SymList, SymList, SymList, SymList, int64_t)>(
       "torch_pooling::max_pool_gather");
-  return op.call(input, offsets, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+  return op.call(input, offsets, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing);
 }
 Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptive& w) {
   static const auto op =
@@ -97,9 +107,9 @@ Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptiv
 }
 
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding& w) {
-  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, bool)>(
+  static const auto op = find<Tensor(const Tensor&, SymList, int64_t, SymList, SymList, SymList, SymList, int64_t)>(
       "torch_pooling::max_pool_indices");
-  return op.call(offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.ceil_mode);
+  return op.call(offsets, input_size, w.rank, w.kernel_size, w.stride, w.padding, w.dilation, w.sizing);
 }
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive&) {
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool_indices");

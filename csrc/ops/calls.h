@@ -1,4 +1,4 @@
-// Typed calls of the operators through the dispatcher, by the window they use: Sliding, SlidingAverage or Adaptive. These own
+// Typed calls of the operators through the dispatcher, by the window they use: Sliding, SlidingAverage, SlidingSum or Adaptive. These own
 // their sizes, so that an autograd node can keep them. One overload set for both kinds of window serves autograd and autocast.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -19,7 +19,7 @@ using SymList = c10::SymIntArrayRef;
 struct Sliding {
   int64_t rank;
   SymSizes kernel_size, stride, padding, dilation;
-  bool ceil_mode;
+  int64_t sizing;
 
   int64_t spatial_rank() const { return rank; }
   bool is_symbolic() const;
@@ -27,6 +27,7 @@ struct Sliding {
 struct SlidingAverage : Sliding {
   AverageArgs average;
 };
+struct SlidingSum : Sliding {};
 struct Adaptive {
   SymSizes output_size;
 
@@ -38,10 +39,12 @@ using at::Tensor;
 
 // With the lists of a call that is passed on as it came.
 Tensor avg_pool(const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding, SymList dilation,
-                bool ceil_mode, const AverageArgs& average);
+                int64_t sizing, const AverageArgs& average);
 Tensor avg_pool(const Tensor& input, const SlidingAverage& window);
+Tensor avg_pool(const Tensor& input, const SlidingSum& window);
 Tensor avg_pool(const Tensor& input, const Adaptive& window);
 Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingAverage& window, bool channels_last);
+Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const SlidingSum& window, bool channels_last);
 Tensor avg_pool_backward(const Tensor& grad_output, SymList input_size, const Adaptive& window, bool channels_last);
 
 Tensor max_pool(const Tensor& input, const Sliding& window);

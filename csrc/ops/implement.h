@@ -16,44 +16,53 @@ struct Operators {
   using Sliding = Pool<Device, SlidingArgs<Int>>;
   using Adaptive = Pool<Device, AdaptiveArgs<Int>>;
   using Override = std::optional<int64_t>;
-  static constexpr AverageArgs whole{true, std::nullopt};
+  static constexpr AverageArgs whole{true, std::nullopt, false}, plain_sum{true, std::nullopt, true};
 
   static Tensor avg_pool(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride, List<Int> padding,
-                         List<Int> dilation, bool ceil_mode, bool count_include_pad, Override divisor_override) {
-    return Sliding::avg_pool({"avg_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode},
-                             {count_include_pad, divisor_override});
+                         List<Int> dilation, int64_t sizing, bool count_include_pad, Override divisor_override) {
+    return Sliding::avg_pool({"avg_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, sizing},
+                             {count_include_pad, divisor_override, false});
   }
   static Tensor avg_pool_backward(const Tensor& grad_output, List<Int> input_size, int64_t rank, List<Int> kernel_size,
-                                  List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode,
+                                  List<Int> stride, List<Int> padding, List<Int> dilation, int64_t sizing,
                                   bool count_include_pad, Override divisor_override, bool channels_last) {
     return Sliding::avg_pool_backward({"avg_pool", rank, "_backward"}, grad_output, input_size,
-                                      {rank, kernel_size, stride, padding, dilation, ceil_mode},
-                                      {count_include_pad, divisor_override}, channels_last);
+                                      {rank, kernel_size, stride, padding, dilation, sizing},
+                                      {count_include_pad, divisor_override, false}, channels_last);
+  }
+  static Tensor sum_pool(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride, List<Int> padding,
+                         List<Int> dilation, int64_t sizing) {
+    return Sliding::avg_pool({"sum_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, sizing}, plain_sum);
+  }
+  static Tensor sum_pool_backward(const Tensor& grad_output, List<Int> input_size, int64_t rank, List<Int> kernel_size,
+                                  List<Int> stride, List<Int> padding, List<Int> dilation, int64_t sizing, bool channels_last) {
+    return Sliding::avg_pool_backward({"sum_pool", rank, "_backward"}, grad_output, input_size,
+                                      {rank, kernel_size, stride, padding, dilation, sizing}, plain_sum, channels_last);
   }
   static Tensor max_pool(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride, List<Int> padding,
-                         List<Int> dilation, bool ceil_mode) {
-    return Sliding::max_pool({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode});
+                         List<Int> dilation, int64_t sizing) {
+    return Sliding::max_pool({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, sizing});
   }
   static Pair max_pool_with_offsets(const Tensor& input, int64_t rank, List<Int> kernel_size, List<Int> stride,
-                                    List<Int> padding, List<Int> dilation, bool ceil_mode, bool wide_offsets) {
-    return Sliding::max_pool_with_offsets({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, ceil_mode},
+                                    List<Int> padding, List<Int> dilation, int64_t sizing, bool wide_offsets) {
+    return Sliding::max_pool_with_offsets({"max_pool", rank}, input, {rank, kernel_size, stride, padding, dilation, sizing},
                                           wide_offsets);
   }
   static Tensor max_pool_backward(const Tensor& grad_output, const Tensor& offsets, List<Int> input_size, int64_t rank,
-                                  List<Int> kernel_size, List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode,
+                                  List<Int> kernel_size, List<Int> stride, List<Int> padding, List<Int> dilation, int64_t sizing,
                                   bool channels_last) {
     return Sliding::max_pool_backward({"max_pool", rank, "_backward"}, grad_output, offsets, input_size,
-                                      {rank, kernel_size, stride, padding, dilation, ceil_mode}, channels_last);
+                                      {rank, kernel_size, stride, padding, dilation, sizing}, channels_last);
   }
   static Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, int64_t rank, List<Int> kernel_size, List<Int> stride,
-                                List<Int> padding, List<Int> dilation, bool ceil_mode) {
+                                List<Int> padding, List<Int> dilation, int64_t sizing) {
     return Sliding::max_pool_gather({"max_pool", rank, "_gather"}, input, offsets,
-                                    {rank, kernel_size, stride, padding, dilation, ceil_mode});
+                                    {rank, kernel_size, stride, padding, dilation, sizing});
   }
   static Tensor max_pool_indices(const Tensor& offsets, List<Int> input_size, int64_t rank, List<Int> kernel_size,
-                                 List<Int> stride, List<Int> padding, List<Int> dilation, bool ceil_mode) {
+                                 List<Int> stride, List<Int> padding, List<Int> dilation, int64_t sizing) {
     return Sliding::max_pool_indices({"max_pool", rank, "_indices"}, offsets, input_size,
-                                     {rank, kernel_size, stride, padding, dilation, ceil_mode});
+                                     {rank, kernel_size, stride, padding, dilation, sizing});
   }
 
   static Tensor adaptive_avg_pool(const Tensor& input, List<Int> output_size) {
@@ -98,6 +107,8 @@ struct Operators {
   static void implement(torch::Library& m) {
     m.impl("avg_pool", TORCH_FN(avg_pool));
     m.impl("avg_pool_backward", TORCH_FN(avg_pool_backward));
+    m.impl("sum_pool", TORCH_FN(sum_pool));
+    m.impl("sum_pool_backward", TORCH_FN(sum_pool_backward));
     m.impl("max_pool", TORCH_FN(max_pool));
     m.impl("max_pool_with_offsets", TORCH_FN(max_pool_with_offsets));
     m.impl("max_pool_backward", TORCH_FN(max_pool_backward));

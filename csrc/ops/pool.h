@@ -118,6 +118,7 @@ struct Pool {
   }
 
   static void set_average(const OpName& op, Problem& problem, const AverageArgs& args) {
+    if (args.plain_sum) return;
     TORCH_CHECK(!args.divisor_override.has_value() || *args.divisor_override != 0, op,
                 ": divisor_override must not be zero, but got 0");
     problem.average = true;
@@ -125,14 +126,18 @@ struct Pool {
     problem.divisor_override = args.divisor_override.value_or(0);
   }
 
-  // torch's avg_pool3d, alone of all pools, refuses a kernel that is larger than the unpadded input.
+  // torch's avg_pool3d, alone of all pools, refuses a kernel that is larger than the unpadded input. Not with padding it lacks.
   static void check_kernel_fits(const OpName& op, const Args& args, const Sizes<Int>& sizes) {
-    for (int64_t axis = 0; axis < sizes.rank && sizes.rank == 3; ++axis) {
-      TORCH_CHECK(sizes.input[static_cast<size_t>(axis)] >= entry<Int>(args.kernel_size, axis), op, ": kernel_size ",
-                  args.kernel_size, " must be at most the input's size ", sizes.input);
+    if constexpr (!adaptive) {
+      if (pads_itself(static_cast<Sizing>(args.sizing)) || args.padding.size() == 6) return;
+      for (int64_t axis = 0; axis < sizes.rank && sizes.rank == 3; ++axis) {
+        TORCH_CHECK(sizes.input[static_cast<size_t>(axis)] >= entry<Int>(args.kernel_size, axis), op, ": kernel_size ",
+                    args.kernel_size, " must be at most the input's size ", sizes.input);
+      }
     }
   }
 
+  // Averages, and sums.
   static at::Tensor avg_pool(const OpName& op, const at::Tensor& input, const Args& args, const AverageArgs& average) {
     const DType dtype = check_dtype(op, "input", input, adaptive ? Types::Floating : Types::FloatingAndInt64);
     if constexpr (!adaptive) {
@@ -143,7 +148,7 @@ struct Pool {
                                    : rank_of(args) == 3 ? NoChannels::Unbatched
                                                             : NoChannels::Accepted;
     const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, no_channels, axes);
-    if constexpr (!adaptive) check_kernel_fits(op, args, sizes);
+    if (!adaptive && !average.plain_sum) check_kernel_fits(op, args, sizes);
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     Problem problem = problem_of(sizes, axes, dtype, channels_last);
     set_average(op, problem, average);

@@ -32,14 +32,17 @@ inline c10::SymInt lesser<c10::SymInt>(const c10::SymInt& a, const c10::SymInt& 
 
 namespace torch_pooling::ops {
 
-// The name a user knows an operator by: avg_pool2d, avg_pool2d_backward.
+constexpr int64_t any_rank = INT64_MIN;
+// The name a user knows an operator by: avg_pool2d, avg_pool2d_backward; concat_pool, of any rank.
 struct OpName {
   const char* stem;
   int64_t rank;
   const char* suffix = "";
 };
 inline std::ostream& operator<<(std::ostream& stream, const OpName& op) {
-  return stream << op.stem << op.rank << "d" << op.suffix;
+  stream << op.stem;
+  if (op.rank != any_rank) stream << op.rank << "d";
+  return stream << op.suffix;
 }
 
 template <class Int>
@@ -116,31 +119,52 @@ template <class Int>
 void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& sizes, Axis* axes) {
   check_list<Int>(op, "kernel_size", args.kernel_size, sizes.rank, false);
   check_list<Int>(op, "stride", args.stride, sizes.rank, true);
-  check_list<Int>(op, "padding", args.padding, sizes.rank, false);
+  const bool paired = static_cast<int64_t>(args.padding.size()) == 2 * sizes.rank;
+  if (!paired) check_list<Int>(op, "padding", args.padding, sizes.rank, false);
   check_list<Int>(op, "dilation", args.dilation, sizes.rank, false);
+  TORCH_CHECK(args.sizing >= 0 && args.sizing < sizing_count, op, ": sizing must be 0 (floor), 1 (ceil), 2 (same) or 3 (same_lower), ",
+              "but got ", args.sizing);
+  const auto sizing = static_cast<Sizing>(args.sizing);
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   sizes.output.clear();
   Int elements(1);
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {
     const Int& kernel = entry<Int>(args.kernel_size, axis);
     const Int& stride = args.stride.empty() ? kernel : entry<Int>(args.stride, axis);
-    const Int& padding = entry<Int>(args.padding, axis);
+    const Int& padding = paired ? args.padding[static_cast<size_t>(axis)] : entry<Int>(args.padding, axis);
+    const Int& padding_end = paired ? args.padding[static_cast<size_t>(sizes.rank + axis)] : padding;
     const Int& dilation = entry<Int>(args.dilation, axis);
     check_range<Int>(op, "kernel_size", kernel, 1, most);
     check_range<Int>(op, "stride", stride, 1, sizes.rank == 1 ? int64_t{1} << 40 : most);
     check_range<Int>(op, "padding", padding, 0, most);
+    check_range<Int>(op, "padding", padding_end, 0, most);
     check_range<Int>(op, "dilation", dilation, 1, most);
     const Int effective = dilation * (kernel - 1) + 1;  // below 2^62
-    TORCH_CHECK(padding * 2 <= effective, op, ": padding must be at most half of the effective kernel size, but got padding ",
-                padding, " for kernel_size ", kernel, " with dilation ", dilation, " (at most ", effective / 2, ")");
     const Int& input = sizes.input[static_cast<size_t>(axis)];
-    const Int output = sliding_output_size<Int>(input, kernel, stride, padding, padding, dilation, args.ceil_mode);
-    TORCH_CHECK(output >= 1, op, ": the window is too large: spatial axis ", axis, " of size ", input, " with kernel_size ",
-                kernel, ", stride ", stride, ", padding ", padding, " and dilation ", dilation, " would give output size ", output);
-    if constexpr (std::is_same_v<Int, int64_t>) {
-      axes[3 - sizes.rank + axis] = Axis::sliding(input, kernel, stride, padding, padding, dilation, args.ceil_mode);
+    if (pads_itself(sizing)) {
+      TORCH_CHECK(padding == 0 && padding_end == 0, op, ": padding must be 0 where sizing is same, but got ", args.padding);
+      if constexpr (std::is_same_v<Int, int64_t>) {
+        axes[3 - sizes.rank + axis] = Axis::same(input, kernel, stride, dilation, sizing == Sizing::SameLower);
+      }
+      sizes.output.push_back(ceil_div<Int>(input, stride));
+    } else {
+      if (paired) {
+        TORCH_CHECK(padding < effective && padding_end < effective, op, ": (begin, end) padding must be smaller than the effective ",
+                    "kernel size, but got (", padding, ", ", padding_end, ") for kernel_size ", kernel, " with dilation ", dilation,
+                    " (at most ", effective - 1, ")");
+      } else {
+        TORCH_CHECK(padding * 2 <= effective, op, ": padding must be at most half of the effective kernel size, but got padding ",
+                    padding, " for kernel_size ", kernel, " with dilation ", dilation, " (at most ", effective / 2, ")");
+      }
+      const bool ceil_mode = sizing == Sizing::Ceil;
+      const Int output = sliding_output_size<Int>(input, kernel, stride, padding, padding_end, dilation, ceil_mode);
+      TORCH_CHECK(output >= 1, op, ": the window is too large: spatial axis ", axis, " of size ", input, " with kernel_size ",
+                  kernel, ", stride ", stride, ", padding ", padding, " and dilation ", dilation, " would give output size ", output);
+      if constexpr (std::is_same_v<Int, int64_t>) {
+        axes[3 - sizes.rank + axis] = Axis::sliding(input, kernel, stride, padding, padding_end, dilation, ceil_mode);
+      }
+      sizes.output.push_back(output);
     }
-    sizes.output.push_back(output);
     const Int limit = (int64_t{1} << 62) / kernel;
     TORCH_CHECK(elements <= limit, op, ": kernel_size must have a product of at most 2^62, but got ", args.kernel_size);
     elements = elements * kernel;

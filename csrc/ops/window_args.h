@@ -18,14 +18,15 @@ struct SlidingArgs {
   int64_t rank;              // spatial axes
   List<Int> kernel_size;     // 1 or rank
   List<Int> stride;          // 0 (kernel_size), 1 or rank
-  List<Int> padding;         // 1 or rank
+  List<Int> padding;         // 1 or rank, or 2 * rank: of all starts, then of all ends
   List<Int> dilation;        // 1 or rank
-  bool ceil_mode;
+  int64_t sizing;            // a Sizing; Same and SameLower take no padding
 };
 
 struct AverageArgs {
   bool count_include_pad;
   std::optional<int64_t> divisor_override;
+  bool plain_sum = false;  // divides by nothing
 };
 
 template <class Int>

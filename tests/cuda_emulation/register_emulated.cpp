@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "ops/combined.h"
 #include "ops/implement.h"
 
 namespace torch_pooling {
@@ -42,4 +43,7 @@ struct EmulatedCuda : cuda::Launchers<HostContext> {
 }  // namespace
 }  // namespace torch_pooling
 
-TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) { torch_pooling::ops::Operators<torch_pooling::EmulatedCuda>::implement(m); }
+TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) {
+  torch_pooling::ops::Operators<torch_pooling::EmulatedCuda>::implement(m);
+  torch_pooling::ops::CombinedPool<torch_pooling::EmulatedCuda>::implement(m);
+}

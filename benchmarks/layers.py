@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""python -m benchmarks.layers: operators that read their input once, beside their parts alone and the compositions they replace.
+
+Rows of 64 MB and more. The limits, as ratios of medians: concat_pool at most 1.15 times the slower of its two reductions and 1.5
+times faster than the two and cat; mixed_pool at most 1.6 times its maximum alone and 1.5 times faster than its composition; the
+pyramid at most 1.25 times its finest level alone. Compositions are ours, and torch's (what timm's SelectAdaptivePool2d and
+fastai's AdaptiveConcatPool2d run). All calls of a row take turns, so that a busy moment hits all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as theirs
+
+from benchmarks import memory
+from torch_pooling import functional as ours
+
+Call = Callable[[Tensor], Tensor]
+SHAPES = ((32, 512, 32, 32), (32, 64, 112, 112), (64, 1024, 16, 16))
+
+
+def cat(*parts: Call) -> Call:
+    return lambda x: torch.cat([part(x).flatten(1) if x.dim() < 4 else part(x) for part in parts], 1)
+
+
+# name, ours, its parts (the slowest counts), compositions, most times the parts, least times faster than compositions
+ROWS: list[tuple[str, Call, list[Call], list[Call], float, float]] = [
+    (
+        "concat_pool",
+        ours.concat_pool,
+        [ours.global_avg_pool, ours.global_max_pool],
+        [
+            cat(ours.global_avg_pool, ours.global_max_pool),
+            cat(lambda x: theirs.adaptive_avg_pool2d(x, 1), lambda x: theirs.adaptive_max_pool2d(x, 1)),
+        ],
+        1.15,
+        1.5,
+    ),
+    (
+        "mixed_pool",
+        ours.mixed_pool,
+        [lambda x: ours.max_pool2d(x, 3, 1, 1)],
+        [
+            cat(lambda x: ours.max_pool2d(x, 3, 1, 1), lambda x: ours.avg_pool2d(x, 3, 1, 1)),
+            cat(lambda x: theirs.max_pool2d(x, 3, 1, 1), lambda x: theirs.avg_pool2d(x, 3, 1, 1)),
+        ],
+        1.6,
+        1.5,
+    ),
+    ("pyramid avg", ours.spatial_pyramid_pool, [lambda x: ours.adaptive_avg_pool2d(x, 4)], [], 1.25, 0),
+    ("pyramid max", lambda x: ours.spatial_pyramid_pool(x, mode="max"), [lambda x: ours.adaptive_max_pool2d(x, 4)], [], 1.25, 0),
+]
+
+
+def medians(calls: list[Call], input: Tensor, rounds: int) -> list[float]:
+    """Milliseconds."""
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 1):
+        for call, found in zip(calls, times, strict=True):
+            begin = time.perf_counter()
+            call(input)
+            if turn > 0:
+                found.append((time.perf_counter() - begin) * 1e3)
+    return [statistics.median(found) for found in times]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory", choices=memory.MODES, default="recycled")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    memory.choose(options.memory)
+    missed = 0
+    print(f"{options.threads} threads, {options.memory} memory, float32, medians of {options.rounds}, ms")
+    print("| operator | input | layout | ours | slowest part | ratio | limit | ours composed | torch composed | times faster | limit |")
+    print("|" + "---|" * 11)
+    for shape in SHAPES:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            input = torch.randn(shape).contiguous(memory_format=layout)
+            for name, pool, parts, compositions, most, least in ROWS:
+                with torch.inference_mode():
+                    own, *others = medians([pool, *parts, *compositions], input, options.rounds)
+                part, composed = max(others[: len(parts)]), others[len(parts) :]
+                faster = min(composed) / own if composed else 0.0
+                missed += own > most * part or faster < least
+                words = [f"{value:.2f}" for value in composed] or ["", ""]
+                print(
+                    f"| {name} | {'x'.join(map(str, shape))} | {'first' if layout == torch.contiguous_format else 'last'} | {own:.2f} "
+                    f"| {part:.2f} | {own / part:.2f} | {most} | {' | '.join(words)} | {f'{faster:.2f} | {least}' if composed else ' | '} |",
+                    flush=True,
+                )
+    print(f"{missed} rows beyond their limits")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

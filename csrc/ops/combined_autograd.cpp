@@ -1,0 +1,158 @@
+// Derivatives of the combined operators, by the rules of autograd.cpp: linear once the positions of the maxima are fixed. The
+// adjoint of combined_pool_gather is combined_pool_backward and the reverse; combined_pool is the former at its own positions. Also
+// their autocast rule, that of single pools.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "ops/nodes.h"
+
+namespace torch_pooling::ops {
+namespace {
+
+using Offsets = std::optional<Tensor>;
+using Kinds = c10::ArrayRef<int64_t>;
+
+struct Shape {  // the arguments, owned
+  int64_t rank, form;
+  c10::SmallVector<int64_t, 8> kinds;
+  SymSizes sizes, stride, padding;
+
+  Shape() = default;
+  Shape(int64_t rank, int64_t form, Kinds kinds, SymList sizes, SymList stride, SymList padding)
+      : rank(rank), form(form), kinds(kinds.begin(), kinds.end()), sizes(sizes.begin(), sizes.end()),
+        stride(stride.begin(), stride.end()), padding(padding.begin(), padding.end()) {}
+  bool has_max() const { return std::find(kinds.begin(), kinds.end(), 1) != kinds.end(); }
+  bool is_symbolic() const {
+    return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& s) { return s.is_symbolic(); });
+  }
+};
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
+}
+Tensor pool(const Tensor& input, const Shape& s) {
+  static const auto op = find<Tensor(const Tensor&, int64_t, int64_t, Kinds, SymList, SymList, SymList)>("torch_pooling::combined_pool");
+  return op.call(input, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding);
+}
+Pair pool_with_offsets(const Tensor& input, const Shape& s, bool wide_offsets) {
+  static const auto op = find<Pair(const Tensor&, int64_t, int64_t, Kinds, SymList, SymList, SymList, bool)>(
+      "torch_pooling::combined_pool_with_offsets");
+  return op.call(input, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding, wide_offsets);
+}
+Tensor gather(const Tensor& input, const Offsets& offsets, const Shape& s) {
+  static const auto op = find<Tensor(const Tensor&, const Offsets&, int64_t, int64_t, Kinds, SymList, SymList, SymList)>(
+      "torch_pooling::combined_pool_gather");
+  return op.call(input, offsets, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding);
+}
+Tensor backward(const Tensor& grad_output, const Offsets& offsets, SymList input_size, const Shape& s, bool channels_last) {
+  static const auto op = find<Tensor(const Tensor&, const Offsets&, SymList, int64_t, int64_t, Kinds, SymList, SymList, SymList, bool)>(
+      "torch_pooling::combined_pool_backward");
+  return op.call(grad_output, offsets, input_size, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding, channels_last);
+}
+
+// Both ways keep the offsets, where there are any.
+struct CombinedNode : LinearNode {
+  Shape shape;
+  bool saved = false;
+  SavedVariable offsets;
+  void save(const Offsets& codes) {
+    saved = codes.has_value();
+    if (saved) offsets = SavedVariable(*codes, false);
+  }
+  Offsets codes() { return saved ? Offsets(offsets.unpack()) : std::nullopt; }
+  void release_variables() override { offsets.reset_data(); }
+};
+struct CombinedPoolNode : CombinedNode {
+  InputSpace space;
+  Tensor apply_to(const Tensor& grad) override { return backward(grad, codes(), space.size, shape, space.channels_last); }
+  std::string name() const override { return "CombinedPoolBackward"; }
+};
+struct CombinedPoolBackwardNode : CombinedNode {
+  Tensor apply_to(const Tensor& grad) override { return gather(grad, codes(), shape); }
+  std::string name() const override { return "CombinedPoolBackwardBackward"; }
+};
+
+NodePointer<CombinedPoolNode> pool_node(const Tensor& input, const Offsets& offsets, const Shape& shape) {
+  NodePointer<CombinedPoolNode> node;
+  if (!needs_node(input)) return node;
+  node = make_node<CombinedPoolNode>();
+  node->shape = shape;
+  node->space = InputSpace::of(input, shape.rank);
+  node->save(offsets);
+  return node;
+}
+
+Pair with_offsets_autograd(const Tensor& input, const Shape& shape, bool wide_offsets) {
+  Pair result;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    result = pool_with_offsets(input, shape, wide_offsets);
+  }
+  auto& [output, offsets] = result;
+  if (auto node = pool_node(input, offsets, shape)) {
+    node->set_next_edges(torch::autograd::collect_next_edges(input));
+    torch::autograd::set_history(output, node);
+  }
+  if (has_tangent(input)) output._set_fw_grad(gather(input._fw_grad(0), offsets, shape), 0, false);
+  return result;
+}
+
+Tensor pool_autograd(const Tensor& input, const Shape& shape) {
+  const bool asked = needs_node(input) || has_tangent(input);
+  if (asked && shape.has_max()) {
+    const bool wide = shape.is_symbolic() || InputSpace::of(input, shape.rank).is_symbolic();
+    return std::get<0>(with_offsets_autograd(input, shape, wide));
+  }
+  return linear(input, pool_node(input, std::nullopt, shape), [&](const Tensor& x) { return pool(x, shape); });
+}
+
+Tensor backward_autograd(const Tensor& grad_output, const Offsets& offsets, SymList input_size, const Shape& shape, bool channels_last) {
+  NodePointer<CombinedPoolBackwardNode> node;
+  if (needs_node(grad_output)) {
+    node = make_node<CombinedPoolBackwardNode>();
+    node->shape = shape;
+    node->save(offsets);
+  }
+  return linear(grad_output, node, [&](const Tensor& x) { return backward(x, offsets, input_size, shape, channels_last); });
+}
+
+#define TP_SHAPE int64_t rank, int64_t form, Kinds kinds, SymList sizes, SymList stride, SymList padding
+#define TP_MADE Shape(rank, form, kinds, sizes, stride, padding)
+
+void implement(torch::Library& m) {
+  m.impl("combined_pool", [](const Tensor& input, TP_SHAPE) { return pool_autograd(input, TP_MADE); });
+  m.impl("combined_pool_with_offsets",
+         [](const Tensor& input, TP_SHAPE, bool wide_offsets) { return with_offsets_autograd(input, TP_MADE, wide_offsets); });
+  m.impl("combined_pool_gather", [](const Tensor& input, const Offsets& offsets, TP_SHAPE) {
+    const Shape shape = TP_MADE;
+    return linear(input, pool_node(input, offsets, shape), [&](const Tensor& x) { return gather(x, offsets, shape); });
+  });
+  m.impl("combined_pool_backward",
+         [](const Tensor& grad_output, const Offsets& offsets, SymList input_size, TP_SHAPE, bool channels_last) {
+           return backward_autograd(grad_output, offsets, input_size, TP_MADE, channels_last);
+         });
+}
+
+Tensor cast(const Tensor& input, int64_t rank) {
+  return rank == 3 ? at::autocast::cached_cast(at::kFloat, input, c10::DeviceType::CPU) : input;
+}
+void implement_autocast(torch::Library& m) {
+  m.impl("combined_pool", [](const Tensor& input, TP_SHAPE) {
+    c10::impl::ExcludeDispatchKeyGuard below{c10::DispatchKey::AutocastCPU};
+    return pool(cast(input, rank), TP_MADE);
+  });
+  m.impl("combined_pool_with_offsets", [](const Tensor& input, TP_SHAPE, bool wide_offsets) {
+    c10::impl::ExcludeDispatchKeyGuard below{c10::DispatchKey::AutocastCPU};
+    return pool_with_offsets(cast(input, rank), TP_MADE, wide_offsets);
+  });
+}
+
+}  // namespace
+}  // namespace torch_pooling::ops
+
+TORCH_LIBRARY_IMPL(torch_pooling, Autograd, m) { torch_pooling::ops::implement(m); }
+TORCH_LIBRARY_IMPL(torch_pooling, AutocastCPU, m) { torch_pooling::ops::implement_autocast(m); }

@@ -1,0 +1,134 @@
+"""Modules that are built from pooling: concatenated, mixed, pyramid, and the heads of classifiers.
+
+Each is its arguments and one call of :mod:`torch_pooling.functional`; those with weights add torch.nn's own layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_pooling import functional as F
+
+__all__ = [
+    "AvgMaxPooling",
+    "ClassicClassificationHead",
+    "ConcatPooling",
+    "GAPClassificationHead",
+    "MixedPoolingBlock",
+    "SpatialPyramidPooling",
+]
+
+
+class ConcatPooling(nn.Module):
+    """Adaptive average and maximum along the channels: [N, C, *spatial] to [N, 2 C, *output_size].
+
+    Args: see :func:`torch_pooling.functional.concat_pool`. fastai's AdaptiveConcatPool2d has ``order=("max", "avg")``.
+    """
+
+    def __init__(
+        self, output_size: Any = 1, *, order: Sequence[str] = ("avg", "max"), data_format: str = "channels_first"
+    ) -> None:
+        super().__init__()
+        if sorted(order) != ["avg", "max"]:
+            raise ValueError(f"order must be ('avg', 'max') or ('max', 'avg'), but got {order!r}")
+        self.output_size = output_size
+        self.order = tuple(order)
+        self.data_format = data_format
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.concat_pool(input, self.output_size, order=self.order, data_format=self.data_format)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, order={self.order}"
+
+
+class AvgMaxPooling(nn.Module):
+    """(average + maximum) / 2: [N, C, *spatial] to [N, C, *output_size]. See :func:`torch_pooling.functional.avgmax_pool`."""
+
+    def __init__(self, output_size: Any = 1, *, data_format: str = "channels_first") -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.data_format = data_format
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avgmax_pool(input, self.output_size, data_format=self.data_format)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class SpatialPyramidPooling(nn.Module):
+    """A row of fixed length from an input of any size: [N, C, *spatial] to [N, C * sum(level ** rank)].
+
+    Args: see :func:`torch_pooling.functional.spatial_pyramid_pool`.
+    """
+
+    def __init__(self, levels: Sequence[int] = (1, 2, 4), mode: str = "avg", *, data_format: str = "channels_first") -> None:
+        super().__init__()
+        if mode not in ("avg", "max"):
+            raise ValueError(f"mode must be 'avg' or 'max', but got {mode!r}")
+        self.levels = tuple(levels)
+        self.mode = mode
+        self.data_format = data_format
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.spatial_pyramid_pool(input, self.levels, self.mode, data_format=self.data_format)
+
+    def extra_repr(self) -> str:
+        return f"levels={list(self.levels)}, mode={self.mode!r}"
+
+
+class MixedPoolingBlock(nn.Module):
+    """Maximum and average over 3x3 windows, mixed by a learned 1x1 convolution back to the channels of the input.
+
+    [N, C, H, W] to [N, C, H, W]. The convolution sees 2 C channels, maxima first.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.conv = nn.Conv2d(2 * in_channels, in_channels, kernel_size=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        mixed: Tensor = self.conv(F.mixed_pool(input))
+        return mixed
+
+
+class GAPClassificationHead(nn.Module):
+    """Global average, then one linear layer: [N, C, *spatial] to [N, num_classes]; C * num_classes + num_classes parameters."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, input: Tensor) -> Tensor:
+        scores: Tensor = self.fc(F.global_avg_pool(input, keepdim=False))
+        return scores
+
+
+class ClassicClassificationHead(nn.Module):
+    """Flatten, then 4096, 4096 and num_classes, with ReLU and dropout 0.5 between: [N, C, H, W] to [N, num_classes].
+
+    As in VGG (Simonyan and Zisserman, 2014, https://arxiv.org/abs/1409.1556). ``spatial_size`` is H = W, or (H, W).
+    """
+
+    def __init__(self, in_channels: int, spatial_size: int | tuple[int, int], num_classes: int) -> None:
+        super().__init__()
+        height, width = (spatial_size, spatial_size) if isinstance(spatial_size, int) else spatial_size
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_channels * height * width, 4096),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(input)
+        return scores
