@@ -89,6 +89,7 @@ struct Windows {
     if (axis.input >= limit || axis.output >= limit) return false;
     if (axis.adaptive) return (axis.input + 1) * (axis.output + 1) < limit;
     if (axis.stride >= limit || axis.dilation >= limit || axis.padding_begin >= limit || axis.padding_end >= limit) return false;
+    if (axis.input + axis.padding_begin + axis.padding_end >= limit) return false;  // of() adds these, and one more dilation
     return axis.output * axis.stride < limit && (axis.kernel + 1) * axis.dilation < limit;
   }
 
