@@ -147,6 +147,12 @@ struct Windows {
     return by_step.quotient(result - origin_of(source));
   }
 
+  // Inverse: the result that window `source` reads by its tap `tap`, perhaps outside.
+  TP_HOST_DEVICE Int result_of(Int source, Int tap) const {
+    if (kind == Kind::InverseAdaptive) return by_sources.quotient(source * results) + tap;
+    return origin_of(source) + tap * step;
+  }
+
   // Of window o (an output): what an average divides by along this axis; 1 where there is nothing to divide.
   TP_HOST_DEVICE Int counted(Int o) const {
     if (kind == Kind::Adaptive) return of(o).count;
