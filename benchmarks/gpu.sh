@@ -61,7 +61,7 @@ prepare() {
 }
 
 on=(--device "$device")
-few=(--seconds 0.2) # of every row and mode
+few=(--seconds 0.2)  # for every row and mode, of which there are 1200
 if [ "$device" != cuda ]; then
   on+=(--elements 5000)
   few=(--seconds 0.001 --only '2048x7x7' --dtype float32)
