@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What benchmarks/gpu.sh asks of a GPU beside the rows: python -m benchmarks.gpu WHAT. Each ends with an error if it fails."""
+"""What benchmarks/gpu.sh asks of a GPU beside the rows: python -m benchmarks.gpu WHAT. Each ends with an error if it fails.
+
+`--device cpu --elements 5000` rehearses all of it where there is no GPU: the same code, on small tensors.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,206 +19,220 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import CASES, LAYOUTS, Case, tensor
+from benchmarks.device import Device, open_device
+from benchmarks.peers.base import sliding
 from torch_pooling import functional
 from torch_pooling._demo.stopwatch import Call
 
 NAMED = 12  # rows that torch.compile and JAX are compared on
 REDUCED = 300_000  # elements a tensor under compute-sanitizer may have
+BOTH = (torch.float32, torch.float16)
+
+
+@dataclasses.dataclass
+class Session:
+    """What a part works with."""
+
+    device: Device
+    elements: int | None  # at most so many in a tensor; None: as the row says
+    out: Path
+    results: Path | None = None
+
+    def cases(self, cases: Sequence[Case], elements: int | None = None) -> list[Case]:
+        limits = [limit for limit in (elements, self.elements) if limit is not None]
+        return [shrunk(case, min(limits)) for case in cases] if limits else list(cases)
+
+    def calls(self, cases: Sequence[Case], dtypes: tuple[torch.dtype, ...]) -> Iterator[tuple[str, Case, Tensor]]:
+        for case in cases:
+            for dtype in dtypes:
+                for layout in LAYOUTS:
+                    name = f"{case.name} {str(dtype).removeprefix('torch.')} {layout}"
+                    yield name, case, tensor(case, dtype, layout, self.device.name)
 
 
 def shrunk(case: Case, elements: int) -> Case:
-    """The same window on fewer planes, and smaller ones if need be."""
+    """The same window on fewer channels of one item; planes stay as they are."""
     batch, channels, *spatial = case.shape
-    fits = 1
-    for size in spatial:
-        fits *= size
-    return Case(**{**case.__dict__, "shape": (1, max(1, min(channels, elements // fits)), *spatial)})
-
-
-def calls(cases: list[Case], dtypes: tuple[torch.dtype, ...]) -> Iterator[tuple[str, Case, Tensor]]:
-    for case in cases:
-        for dtype in dtypes:
-            for layout in LAYOUTS:
-                yield f"{case.name} {dtype} {layout}", case, tensor(case, dtype, layout, "cuda")
+    return dataclasses.replace(case, shape=(1, max(1, min(channels, elements // math.prod(spatial))), *spatial))
 
 
 def forward_backward(case: Case, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and gradient, dense in the order of their axes, so that bits can be compared."""
     x = x.detach().requires_grad_()
     output = case.ours()(x)
-    (grad,) = torch.autograd.grad(output, x, torch.linspace(-1, 1, output.numel(), device="cuda").to(x.dtype).view(output.shape))
-    return output.detach(), grad
+    slopes = torch.linspace(-1, 1, output.numel(), device=x.device).to(x.dtype).view(output.shape)
+    (grad,) = torch.autograd.grad(output, x, slopes)
+    return output.detach().contiguous(), grad.contiguous()
 
 
 def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    """Bit for bit."""
     return all(torch.equal(one.flatten().view(torch.uint8), other.flatten().view(torch.uint8)) for one, other in zip(first, second, strict=True))
 
 
-def determinism(_: Any) -> None:
+def determinism(session: Session) -> None:
     """Bit for bit the same in 10 runs, and nothing refuses, or warns, in deterministic mode."""
     torch.use_deterministic_algorithms(True)
-    for name, case, x in calls(list(CASES), (torch.float32, torch.float16)):
-        first = tuple(each.contiguous() for each in forward_backward(case, x))
-        for _ in range(9):
-            if not same(first, tuple(each.contiguous() for each in forward_backward(case, x))):
+    try:
+        for name, case, x in session.calls(session.cases(CASES), BOTH):
+            first = forward_backward(case, x)
+            if not all(same(first, forward_backward(case, x)) for _ in range(9)):
                 sys.exit(f"{name}: two runs differ")
-        print(name, "ok", flush=True)
+            print(name, "ok", flush=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
-def graphs(_: Any) -> None:
-    """Captured into a CUDA graph and replayed on new data; and on a stream that is not the default one."""
-    for name, case, x in calls([shrunk(case, 4_000_000) for case in CASES], (torch.float32,)):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            forward_backward(case, x)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            captured = forward_backward(case, x)
+def graphs(session: Session) -> None:
+    """On a stream that is not the default one; then captured into a CUDA graph and replayed on new numbers."""
+    for name, case, x in session.calls(session.cases(CASES, 4_000_000), BOTH):
+        aside = session.device.on_another_stream(lambda case=case, x=x: forward_backward(case, x))
+        if not same(aside, forward_backward(case, x)):
+            sys.exit(f"{name}: another stream computes something else")
+        captured, replay = session.device.capture(lambda case=case, x=x: forward_backward(case, x))
         x.copy_(torch.randn_like(x))
-        graph.replay()
-        expected = forward_backward(case, x)
-        if not same(tuple(each.contiguous() for each in captured), tuple(each.contiguous() for each in expected)):
+        replay()
+        if not same(captured, forward_backward(case, x)):
             sys.exit(f"{name}: the graph computes something else")
         print(name, "ok", flush=True)
 
 
-def large(_: Any) -> None:
+def large(session: Session) -> None:
     """More than 2^31 elements in one item and in many, where memory allows; a peak at the end must be found."""
-    free = torch.cuda.mem_get_info()[0]
-    if free < 24 * 2**30:
+    if session.device.free_bytes() < 24 * 2**30:
         print("skipped: less than 24 GiB free")
         return
-    x = torch.zeros(1, 1, 2**31 + 7, dtype=torch.int8, device="cuda")
+    peaks(2**31 + 7, (33, 2, 8192, 4096), session.device.name)
+
+
+def peaks(length: int, planes: tuple[int, ...], device: str) -> None:
+    x = torch.zeros(1, 1, length, dtype=torch.int8, device=device)
     x[..., -1] = 5
     values, indices = functional.global_max_pool(x, return_indices=True)
-    assert values.item() == 5 and indices.item() == 2**31 + 6
-    assert int(functional.max_pool1d(x, 2, 1, 1)[..., -1]) == 5
-    del x
-    x = torch.zeros(33, 1, 8192, 8192, dtype=torch.float16, device="cuda")
-    x[-1, -1, -1, -1] = 3
-    x.requires_grad_()
-    output = functional.max_pool2d(x, 2)
-    assert output[-1, -1, -1, -1].item() == 3
-    output.backward(torch.ones_like(output))
-    assert x.grad is not None and x.grad[-1, -1, -1, -1] == 1
-    print("ok")
+    assert values.item() == 5 and indices.item() == length - 1
+    assert functional.max_pool1d(x, 2, 1, 1)[..., -1].item() == 5
+    print("one long row: ok", flush=True)
+    del x, values, indices
+    for last in (False, True):
+        x = torch.zeros(planes, dtype=torch.float16, device=device)
+        x[-1, -1, -1, -1] = 3
+        x = (x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x).requires_grad_()
+        for kernel, stride in ((2, 2), (3, 1)):
+            output = functional.max_pool2d(x, kernel, stride)
+            assert output[-1, -1, -1, -1].item() == 3
+            (grad,) = torch.autograd.grad(output, x, torch.ones_like(output))
+            assert grad[-1, -1, -1, -1].item() == 1
+            del output, grad
+            average = functional.avg_pool2d(x.detach(), kernel, stride)
+            assert average[-1, -1, -1, -1].item() == torch.tensor(3 / kernel**2).half().item()
+            del average
+        print("many elements, channels", "last: ok" if last else "first: ok", flush=True)
 
 
-def copies(_: Any) -> None:
+def copies(session: Session) -> None:
     """Bandwidth of device-to-device copies of this run: what rows are measured by."""
-    for megabytes in (64, 256, 1024):
-        source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device="cuda")
+    for megabytes in (64, 256, 1024) if session.elements is None else (1,):
+        source = torch.empty(megabytes * 2**20, dtype=torch.uint8, device=session.device.name)
         target = torch.empty_like(source)
-        print(megabytes, "MiB:", round(2 * source.numel() / seconds(lambda to=target, of=source: to.copy_(of)) / 1e9), "GB/s", flush=True)
-
-
-def seconds(call: Call, times: int = 20) -> float:
-    """Median, the L2 cache overwritten before every call."""
-    flush = torch.empty(max(2 * torch.cuda.get_device_properties(0).L2_cache_size, 2**26), dtype=torch.uint8, device="cuda")
-    found = []
-    for _ in range(times):
-        flush.zero_()
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        found.append(begin.elapsed_time(end) / 1e3)
-    return sorted(found)[len(found) // 2]
+        spent = session.device.seconds(lambda to=target, of=source: to.copy_(of))
+        print(megabytes, "MiB:", round(2 * source.numel() / spent / 1e9), "GB/s", flush=True)
 
 
 def named() -> list[Case]:
     return [case for case in CASES if case.quick][:NAMED]
 
 
-def against(prepare: Callable[[Case, Tensor], Call], peer: str, out: Path) -> None:
-    with out.open("w") as file:
-        for name, case, x in calls(named(), (torch.float32, torch.bfloat16)):
+def against(session: Session, prepare: Callable[[Case, Tensor], Call], peer: str, seconds: Callable[[Call], float]) -> None:
+    """Forward times of ours and a peer's on the named rows, a line each as soon as it is there."""
+    with session.out.open("w") as file:
+        for name, case, x in session.calls(session.cases(named()), (torch.float32, torch.bfloat16)):
             row: dict[str, Any] = {"row": name}
             try:
                 theirs = prepare(case, x)
-                theirs()
                 pool = case.ours()
-                row |= {"ours": seconds(lambda pool=pool, x=x: pool(x)), peer: seconds(theirs)}
+                row |= {"ours": seconds(lambda pool=pool, x=x: pool(x)), peer: seconds(theirs)}  # type: ignore[misc]
+                row["ratio"] = row[peer] / row["ours"]
             except Exception as error:  # noqa: BLE001 - a peer's failure is a result
                 row["error"] = f"{type(error).__name__}: {error}"[:300]
             print(json.dumps(row), file=file, flush=True)
             print(row, flush=True)
 
 
-def compiled(options: argparse.Namespace) -> None:
+def compiled(session: Session) -> None:
     def prepare(case: Case, x: Tensor) -> Call:
+        torch._dynamo.reset()  # one case must not count against another's limit of recompilations
         pool = torch.compile(case.theirs(), mode="max-autotune", dynamic=False)
         return lambda: pool(x)
 
-    against(prepare, "torch.compile", options.out)
+    against(session, prepare, "torch.compile", session.device.seconds)
 
 
-def jax(options: argparse.Namespace) -> None:
+def jax(session: Session) -> None:
     try:
         import jax.numpy as jnp
-        from jax import dlpack as jax_dlpack
         from jax import jit, lax
+        from jax.dlpack import from_dlpack
     except ImportError:
         print("skipped: no JAX")
         return
 
     def prepare(case: Case, x: Tensor) -> Call:
-        if not case.kernel:
-            raise NotImplementedError("only sliding windows")
-        values = jax_dlpack.from_dlpack(x.contiguous())
-        kernel, stride = case.full(case.kernel), case.full(case.stride or case.kernel)
-        padding = [(0, 0), (0, 0), *((p, p) for p in case.full(case.padding))]
-        start, step = (-jnp.inf, lax.max) if case.selects else (0.0, lax.add)
-        scale = 1.0
-        for size in kernel:
-            scale /= 1 if case.selects else size
+        window = sliding(case)
+        values = from_dlpack(x.contiguous())
+        sizes = (1, 1, *window.kernel), (1, 1, *window.stride), ((0, 0), (0, 0), *((p, p) for p in window.padding))
 
         @jit
         def pool(a: Any) -> Any:
-            return lax.reduce_window(a, jnp.asarray(start, a.dtype), step, (1, 1, *kernel), (1, 1, *stride), padding) * jnp.asarray(scale, a.dtype)
+            if case.selects:
+                return lax.reduce_window(a, jnp.asarray(-jnp.inf, a.dtype), lax.max, *sizes)
+            return (lax.reduce_window(a.astype(jnp.float32), jnp.float32(0), lax.add, *sizes) / window.taps).astype(a.dtype)
 
-        stream = torch.cuda.current_stream()
+        return lambda: pool(values).block_until_ready()
 
-        def call() -> None:  # JAX has a stream of its own: wait for it, within what is timed
-            pool(values).block_until_ready()
-            stream.synchronize()
-
-        return call
-
-    against(prepare, "jax", options.out)
+    against(session, prepare, "jax", session.device.wall_seconds)
 
 
-def slowest(options: argparse.Namespace) -> None:
-    """One call each of the five rows furthest from torch, for a profiler."""
-    rows = [json.loads(line) for line in Path(options.results).read_text().splitlines()[1:]]
-    rows.sort(key=lambda row: row["ratio"].get("torch", 0))
-    wanted = list(dict.fromkeys(row["case"] for row in rows))[:5]
-    for case in CASES:
-        if case.name in wanted:
-            forward_backward(case, tensor(case, torch.float32, LAYOUTS[0], "cuda"))
-    torch.cuda.synchronize()
+def slowest(session: Session) -> None:
+    """One call each of the five rows furthest behind torch, for a profiler."""
+    assert session.results is not None, "slowest needs the rows of part 2"
+    rows = [json.loads(line) for line in session.results.read_text().splitlines()[1:]]
+    rows.sort(key=lambda row: row["ratio"].get("torch", math.inf))
+    wanted = list(dict.fromkeys((row["case"], row["dtype"], row["layout"]) for row in rows))[:5]
+    by_name = {case.name: case for case in CASES}
+    for name, dtype, layout in wanted:
+        (case,) = session.cases([by_name[name]])
+        forward_backward(case, tensor(case, getattr(torch, dtype), layout, session.device.name))
+        print(name, dtype, layout, flush=True)
+    session.device.synchronize()
 
 
-def reduced(_: Any) -> None:
+def reduced(session: Session) -> None:
     """Every row once, on small tensors, for compute-sanitizer."""
-    for name, case, x in calls([shrunk(case, REDUCED) for case in CASES], (torch.float32, torch.float16)):
+    for name, case, x in session.calls(session.cases(CASES, REDUCED), BOTH):
         forward_backward(case, x)
-        torch.cuda.synchronize()
+        session.device.synchronize()
         print(name, flush=True)
 
 
 WHAT = {each.__name__: each for each in (determinism, graphs, large, copies, compiled, jax, slowest, reduced)}
 
 
-def main() -> int:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("what", choices=list(WHAT))
-    parser.add_argument("results", nargs="?", help="slowest: the rows of part 2")
+    parser.add_argument("results", nargs="?", type=Path, help="slowest: the rows of part 2")
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
-    options = parser.parse_args()
-    WHAT[options.what](options)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--elements", type=int, help="at most so many in a tensor")
+    options = parser.parse_args(argv)
+    if options.what == "slowest" and options.results is None:
+        parser.error("slowest needs the results of part 2")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments(argv)
+    WHAT[options.what](Session(open_device(options.device), options.elements, options.out, options.results))
     return 0
 
 

@@ -5,84 +5,112 @@
 #
 # Each part ends within 8 minutes (MINUTES=8) and writes its results as it goes, so a part that is cut off keeps what it has.
 # PYTHON names an interpreter with a CUDA torch; a wheel in dist/ is used if there is one, else this folder is compiled for the GPU
-# at hand, once, into OUTDIR/lib.
+# at hand, once, into OUTDIR/lib. DEVICE=cpu rehearses all of it on small tensors, where there is no GPU.
 # SPDX-License-Identifier: BSD-3-Clause
 set -uo pipefail
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 [ $# -ge 1 ] || usage
-out=$(mkdir -p "$1" && cd "$1" && pwd)
 part=all
-[ $# -eq 1 ] || { [ "$2" = --part ] && part=${3:?}; } || usage
+case $# in
+  1) ;;
+  3) [ "$2" = --part ] || usage; part=$3 ;;
+  *) usage ;;
+esac
+case $part in all | 1 | 2 | 3 | 4) ;; *) usage ;; esac
+out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 2
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-python3}
-deadline=$((${MINUTES:-8} * 60))
+python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}: name an interpreter in PYTHON" >&2; exit 2; }
+case $python in /*) ;; *) python=$PWD/$python ;; esac
+device=${DEVICE:-cuda}
+minutes=${MINUTES:-8}
 failed=0
 
 log() { printf '%s %s\n' "$(date +%T)" "$*" | tee -a "$out/log.txt"; }
-# step NAME COMMAND...: its output goes to NAME.txt; stops with the time of the part.
+# step SHARE NAME COMMAND...: its output goes to NAME.txt; it may take SHARE percent of the time that its part has left.
 step() {
-  local name=$1 left=$((deadline - (SECONDS - started)))
-  shift
+  local left=$(((minutes * 60 - (SECONDS - started)) * $1 / 100)) name=$2 status=0
+  shift 2
   [ "$left" -gt 5 ] || { log "$name: no time left"; failed=1; return 1; }
-  if timeout "$left" "$@" > "$out/$name.txt" 2>&1; then log "$name: ok"; else log "$name: FAILED or cut off ($?), see $name.txt"; failed=1; return 1; fi
+  timeout --kill-after=10 "$left" "$@" > "$out/$name.txt" 2>&1 || status=$?
+  case $status in
+    0) log "$name: ok" ;;
+    124 | 137) log "$name: cut off after $left s, see $name.txt"; failed=1 ;;
+    *) log "$name: FAILED ($status), see $name.txt"; failed=1 ;;
+  esac
+  return "$status"
 }
 
+# Belongs to the time of the part that comes first.
 prepare() {
-  started=$SECONDS
-  "$python" - <<'END' || { log "no GPU that torch can use"; exit 1; }
-import torch
-assert torch.cuda.is_available(), "torch sees no GPU"
-print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name())
-END
-  if [ ! -d "$out/lib/torch_pooling" ]; then
-    local wheel
-    wheel=$(ls "$root"/dist/*.whl 2>/dev/null | tail -1)
-    if [ -n "$wheel" ]; then
-      step wheel "$python" -m pip install --no-deps --no-index --target "$out/lib" "$wheel" || exit 1
-    else
-      (cd "$root" && step build "$python" setup.py --quiet build --build-lib "$out/lib" --build-temp "$out/objects") || exit 1
-    fi
+  if [ "$device" = cuda ]; then
+    step 100 gpu "$python" -c 'import torch; print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name())' || exit 1
+    nvidia-smi > "$out/nvidia-smi.txt" 2>&1
   fi
-  ln -sfn "$root/benchmarks" "$out/lib/benchmarks"
+  if [ ! -e "$out/lib/ready" ]; then
+    local wheels=("$root"/dist/*.whl)
+    if [ -e "${wheels[-1]}" ]; then
+      step 100 wheel "$python" -m pip install --no-deps --no-index --upgrade --target "$out/lib" "${wheels[-1]}" || exit 1
+    else
+      cd "$root" && step 100 build "$python" setup.py --quiet build --build-lib "$out/lib" --build-temp "$out/objects" || exit 1
+    fi
+    ln -sfn "$root/benchmarks" "$out/lib/benchmarks"
+    touch "$out/lib/ready"
+  fi
   cd "$out/lib" || exit 1
-  nvidia-smi > "$out/nvidia-smi.txt" 2>&1
 }
 
-rows=("$python" -m benchmarks --device cuda)
+on=(--device "$device")
+few=(--seconds 0.2)  # for every row and mode, of which there are 1200
+if [ "$device" != cuda ]; then
+  on+=(--elements 5000)
+  few=(--seconds 0.001 --only '2048x7x7' --dtype float32)
+fi
+rows=("$python" -m benchmarks --device "$device")
+extra=("$python" -m benchmarks.gpu "${on[@]}")
+tests=("$root"/tests/test_{any_offsets,special_values,forward,backward}.py)
 
 part1() {
-  step determinism "$python" -m benchmarks.gpu determinism
-  step graphs_and_streams "$python" -m benchmarks.gpu graphs
-  step large "$python" -m benchmarks.gpu large
-  step dozen "${rows[@]}" --quick --out "$out/dozen.jsonl"
-  step tests env TORCH_POOLING_TEST_DEVICE=cuda "$python" -m pytest -q -p no:cacheprovider -x --maxfail 50 \
-    "$root/tests/test_forward.py" "$root/tests/test_backward.py" "$root/tests/test_any_offsets.py"
+  step 40 graphs "${extra[@]}" graphs
+  step 50 determinism "${extra[@]}" determinism
+  step 50 large "${extra[@]}" large
+  if [ "$device" = cuda ]; then
+    step 50 dozen "${rows[@]}" --quick --out "$out/dozen.jsonl"
+  else
+    step 50 dozen "${rows[@]}" --group all "${few[@]}" --out "$out/dozen.jsonl"
+  fi
+  # The tests of the reference alone are the CPU's. One instruction set's name, so that each case is run once.
+  step 100 tests env TORCH_POOLING_TEST_DEVICE="$device" TORCH_POOLING_ISA=scalar "$python" -m pytest -q -p no:cacheprovider \
+    --maxfail 50 -k "not reference" "${tests[@]}"
 }
 part2() {
-  step copies "$python" -m benchmarks.gpu copies
-  step all_rows "${rows[@]}" --group all --seconds 0.2 --out "$out/all.jsonl"
+  step 20 copies "${extra[@]}" copies
+  step 100 all_rows "${rows[@]}" --group all "${few[@]}" --out "$out/all.jsonl"
 }
 part3() {
-  step compiled "$python" -m benchmarks.gpu compiled --out "$out/compiled.jsonl"
-  step jax "$python" -m benchmarks.gpu jax --out "$out/jax.jsonl"
-  if command -v ncu > /dev/null; then
-    step ncu ncu --set full --launch-count 1 --target-processes all -f -o "$out/slowest" "$python" -m benchmarks.gpu slowest "$out/all.jsonl"
-  else
+  if ! command -v ncu > /dev/null; then
     log "ncu: not installed"
+  elif [ ! -e "$out/all.jsonl" ]; then
+    log "ncu: needs the rows of part 2"
+  else
+    step 35 ncu ncu --set full --kernel-name-base demangled --kernel-name regex:torch_pooling --launch-count 40 \
+      -f -o "$out/slowest" "${extra[@]}" slowest "$out/all.jsonl"
   fi
+  step 60 compiled "${extra[@]}" compiled --out "$out/compiled.jsonl"
+  step 100 jax env XLA_PYTHON_CLIENT_PREALLOCATE=false "${extra[@]}" jax --out "$out/jax.jsonl"
 }
 part4() {
   command -v compute-sanitizer > /dev/null || { log "compute-sanitizer: not installed"; return; }
-  step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -m benchmarks.gpu reduced
-  step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m benchmarks.gpu reduced
+  # Every tensor an allocation of its own: what lies beyond one is then nobody's memory.
+  step 50 memcheck env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 "${extra[@]}" reduced
+  step 100 racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "${extra[@]}" reduced
 }
 
 for number in 1 2 3 4; do
   if [ "$part" = all ] || [ "$part" = "$number" ]; then
+    started=$SECONDS
     log "part $number"
     prepare
-    started=$SECONDS
     "part$number"
   fi
 done

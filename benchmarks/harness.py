@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks import copying, memory
 from benchmarks.cases import MODES, Case, tensor
+from benchmarks.device import CudaClock
 from benchmarks.peers import PEERS, Absent, Ready
 from benchmarks.quiet import BUSY, Patience
 from torch_pooling._demo.agreement import compare, furthest, room
@@ -42,26 +43,6 @@ class Setting:
     @property
     def clock(self) -> Clock:
         return cpu_clock if self.device == "cpu" else CudaClock()
-
-
-class CudaClock:
-    """Seconds on the GPU between two events; before every call the L2 cache is overwritten, so inputs come from memory."""
-
-    def __init__(self) -> None:
-        size = 2 * torch.cuda.get_device_properties(0).L2_cache_size
-        self.flush = torch.empty(max(size, 2**26), dtype=torch.uint8, device="cuda")
-
-    def __call__(self, call: Call, times: int) -> float:
-        total = 0.0
-        for _ in range(times):
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            self.flush.zero_()
-            begin.record()
-            call()
-            end.record()
-            end.synchronize()
-            total += begin.elapsed_time(end) / 1e3
-        return total
 
 
 class Handover:

@@ -175,7 +175,12 @@ def present(
 
 def expect(answer: np.ndarray, variant: Variant) -> Tensor:
     """The reference's answer, in its own type, without the batch axis where the input has none."""
-    return torch.from_numpy(answer if variant.batched else answer[0]).to(torch.get_default_device())
+    return present_array(answer if variant.batched else answer[0])
+
+
+def present_array(array: np.ndarray) -> Tensor:
+    """As a tensor of its own type, on the device of the run."""
+    return torch.from_numpy(array).to(torch.get_default_device())
 
 
 def assert_exact(actual: Tensor, expected: Tensor, what: object) -> None:

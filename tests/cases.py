@@ -267,6 +267,9 @@ def _sliding_2d() -> list[Case]:
         sliding((35, 36), 3, 2, batch=1, channels=19),
         sliding((35, 36), 5, 1, 2, batch=1, channels=4),
         sliding((30, 30), 13, 1, 6, batch=1, channels=3),
+        sliding((75, 150), 9, 1, 4, batch=1, channels=2),  # from here on several tiles of a GPU's block, in both directions
+        sliding((70, 67), (7, 9), (2, 1), (3, 4), 2, batch=1, channels=9),
+        sliding((34, 40), (9, 5), (1, 3), (4, 2), batch=1, channels=19),
     ]
 
 
@@ -336,6 +339,7 @@ def _adaptive() -> list[Case]:
     cases += [adaptive((30, 30), out) for out in (2, 3, 6)] + [adaptive((224, 10), (13, 3), batch=1)]
     cases += [adaptive((3, 3), (None, None)), adaptive((4, 65), (1, 9)), adaptive((6, 64), (6, 4)), adaptive((40, 40), 1)]
     cases += [adaptive((300, 300), (1, 2), batch=1, channels=2)]
+    cases += [adaptive((9, 40), (70, 90), batch=1, channels=2), adaptive((40, 19), (90, 100), batch=1, channels=3)]
     cases += [adaptive((3, 4, 5), (2, 2, 2), channels=channels) for channels in (1, 3, 8, 17, 33)]
     cases += [adaptive((4, 5, 6), (2, 3, 4)), adaptive((4, 5, 6), (None, 3, 1)), adaptive((2, 2, 4), 2)]
     return cases + [adaptive((3, 5, 7), 1), adaptive((1, 2, 3), (2, 4, 6)), adaptive((6, 6, 8), (3, 2, 4))]

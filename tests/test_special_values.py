@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as torch_functional
 
 import reference
-from battery import FLOATS, INTEGERS, LAYOUTS, arrange, assert_exact
+from battery import FLOATS, INTEGERS, LAYOUTS, arrange, assert_exact, present_array
 from torch_pooling import functional
 
 NAN, INF = float("nan"), float("inf")
@@ -75,8 +75,9 @@ def test_max(geometry: Any, kind: str, isa: str) -> None:
     size, *arguments = geometry
     rank, windows = len(size), _windows(geometry)
     content = _specials(kind, (2, 9, *size), np.random.default_rng(11))
-    values, indices = (torch.from_numpy(answer) for answer in reference.maximum(content, windows))
-    grads = reference.maximum_backward(np.ones(values.shape), indices.numpy(), windows)
+    answers = reference.maximum(content, windows)
+    values, indices = (present_array(answer) for answer in answers)
+    grads = reference.maximum_backward(np.ones(values.shape), answers[1], windows)
     for dtype, layout in itertools.product(FLOATS, LAYOUTS):
         what = (kind, geometry, dtype, layout)
         input = arrange(torch.tensor(content).to(dtype), rank, layout).requires_grad_()
@@ -92,7 +93,7 @@ def test_max(geometry: Any, kind: str, isa: str) -> None:
         assert_exact(chosen, indices, what)
         for result in (output, saved):
             (found,) = torch.autograd.grad(result, input, torch.ones_like(result))
-            assert_exact(found, torch.from_numpy(grads), what)
+            assert_exact(found, present_array(grads), what)
 
 
 @pytest.mark.parametrize("kind", ["nan", "infinite", "mostly lowest"])
@@ -103,9 +104,9 @@ def test_avg(geometry: Any, kind: str, isa: str) -> None:
     rank, windows = len(size), _windows(geometry)
     content = _specials(kind, (2, 9, *size), np.random.default_rng(12))
     with np.errstate(invalid="ignore"):
-        expected = torch.from_numpy(reference.average(content, windows, windows.divisors()))
+        expected = present_array(reference.average(content, windows, windows.divisors()))
         grad = _specials(kind, tuple(expected.shape), np.random.default_rng(13))
-        pulled = torch.from_numpy(reference.average_backward(grad, windows, windows.divisors()))
+        pulled = present_array(reference.average_backward(grad, windows, windows.divisors()))
     for dtype, layout in itertools.product(FLOATS, LAYOUTS):
         input = arrange(torch.tensor(content).to(dtype), rank, layout).requires_grad_()
         output = getattr(functional, f"avg_pool{rank}d")(input, *arguments, dilation=dilation)
@@ -131,13 +132,13 @@ def test_adaptive_and_global(kind: str, isa: str) -> None:
             found = [getattr(functional, f"adaptive_max_pool{rank}d")(input, output, return_indices=True)]
             found += [functional.global_max_pool(input, return_indices=True)] if output == 1 else []
             for maxima, chosen in found:
-                assert_exact(maxima, torch.from_numpy(values), what)
-                assert_exact(chosen, torch.from_numpy(indices), what)
+                assert_exact(maxima, present_array(values), what)
+                assert_exact(chosen, present_array(indices), what)
             means = [getattr(functional, f"adaptive_avg_pool{rank}d")(input, output)]
             means += [functional.global_avg_pool(input)] if output == 1 else []
             for mean in means:
                 epsilon = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps * 16)
-                torch.testing.assert_close(mean.double(), torch.from_numpy(averages), rtol=epsilon, atol=epsilon, equal_nan=True)
+                torch.testing.assert_close(mean.double(), present_array(averages), rtol=epsilon, atol=epsilon, equal_nan=True)
 
 
 def test_one_special_value_in_every_place(isa: str) -> None:
@@ -162,7 +163,7 @@ def test_identical_channels_give_identical_results(dtype: torch.dtype, isa: str)
     """Bit for bit, whether a channel lies in a full vector or in the tail, for 1 to 33 channels."""
     random = np.random.default_rng(5)
     for rank, (size, kernel) in enumerate((((21,), 4), ((6, 7), 3), ((3, 4, 5), 2)), start=1):
-        plane = torch.from_numpy(random.normal(size=size) * 50)
+        plane = present_array(random.normal(size=size) * 50)
         plane = plane.clamp(min=0).to(dtype) if dtype == torch.uint8 else plane.to(dtype)
         if dtype.is_floating_point:
             plane.view(-1)[7] = NAN
@@ -214,5 +215,5 @@ def test_int64_averages_divide_towards_zero(isa: str) -> None:
     input = torch.tensor([[[-7, 0, 7, 0, -1, 0, 1, 0, 5, -6]]])
     for divisor in (None, 2, 3, -2):
         ours = functional.avg_pool1d(input, 2, 2, divisor_override=divisor)
-        theirs = torch_functional.avg_pool2d(input[:, :, None], (1, 2), divisor_override=divisor)[:, :, 0]
-        assert torch.equal(ours, theirs), divisor
+        theirs = torch_functional.avg_pool2d(input.cpu()[:, :, None], (1, 2), divisor_override=divisor)[:, :, 0]
+        assert torch.equal(ours.cpu(), theirs), divisor

@@ -89,6 +89,7 @@ struct Windows {
     if (axis.input >= limit || axis.output >= limit) return false;
     if (axis.adaptive) return (axis.input + 1) * (axis.output + 1) < limit;
     if (axis.stride >= limit || axis.dilation >= limit || axis.padding_begin >= limit || axis.padding_end >= limit) return false;
+    if (axis.input + axis.padding_begin + axis.padding_end >= limit) return false;  // of() adds these, and one more dilation
     return axis.output * axis.stride < limit && (axis.kernel + 1) * axis.dilation < limit;
   }
 
@@ -144,6 +145,12 @@ struct Windows {
   TP_HOST_DEVICE Int tap_of(Int source, Int result) const {
     if (kind == Kind::InverseAdaptive) return result - by_sources.quotient(source * results);
     return by_step.quotient(result - origin_of(source));
+  }
+
+  // Inverse: the result that window `source` reads by its tap `tap`, perhaps outside.
+  TP_HOST_DEVICE Int result_of(Int source, Int tap) const {
+    if (kind == Kind::InverseAdaptive) return by_sources.quotient(source * results) + tap;
+    return origin_of(source) + tap * step;
   }
 
   // Of window o (an output): what an average divides by along this axis; 1 where there is nothing to divide.

@@ -15,8 +15,12 @@ __device__ __forceinline__ Int first_code(const Box<Int>& box, const SpanOf<Int>
   return d.tap * box.code_scale[0] + h.tap * box.code_scale[1] + w.tap;
 }
 
+// Blocks of a multiprocessor: as many as leave each thread the registers it needs, on every architecture.
+template <class T, int V, class Int>
+constexpr int direct_blocks = sizeof(Int) == 8 ? 1 : V > 8 ? 2 : V > 1 && (std::is_integral_v<T> || sizeof(T) == 8) ? 3 : 4;
+
 template <class Op, class T, int V, bool coded, class Int>
-__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 || V > 8 ? 2 : std::is_integral_v<T> && V > 1 ? 3 : 4)
+__global__ void __launch_bounds__(block_threads, direct_blocks<T, V, Int>)
     direct(Box<Int> box, Division division, const T* __restrict__ source, T* __restrict__ result, Saved saved) {
   using L = Lane<T>;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;

@@ -3,6 +3,7 @@
 #include "cuda/gather.cuh"
 #include "cuda/plan.cuh"
 #include "cuda/pull.cuh"
+#include "cuda/send.cuh"
 
 namespace torch_pooling::cuda {
 namespace {
@@ -45,6 +46,22 @@ void with_offsets(const Saved& saved, const Body& body) {
     case OffsetType::Int64: return body(static_cast<const int64_t*>(saved.data));
   }
   throw std::logic_error("unknown offset type");
+}
+
+// Large windows in a plane, or false: other axes too, or windows as wide as a whole tile.
+template <class T>
+bool send_tiles(Context& context, const Slice& slice, const T* grads, const Saved& saved, T* result) {
+  const Windows<int32_t> h = slice.windows<int32_t>(1), w = slice.windows<int32_t>(2);
+  if (!slice.windows<int32_t>(0).trivial() || saved.type == OffsetType::Int64) return false;
+  const SendPlan plan = plan_send<Lane<T>>(h, w, static_cast<int32_t>(slice.inner), static_cast<int32_t>(slice.axis(2).max_taps()),
+                                           static_cast<int32_t>(slice.problem->window_elements()));
+  if (plan.height == 0) return false;
+  const int64_t blocks = slice.outer * slice.results(0) * plan.by_bands.divisor * plan.by_strips.divisor * plan.by_lane_tiles.divisor;
+  with_offsets(saved, [&](const auto* codes) {
+    using Code = std::remove_cvref_t<decltype(*codes)>;
+    if constexpr (sizeof(Code) < 8) launch(context, send<T, Code>, blocks * block_threads, plan, grads, codes, result);
+  });
+  return true;
 }
 
 // From the outermost axis that matters to the width.
@@ -101,7 +118,10 @@ void max_pool_backward(Context& context, Problem problem, const void* grad_outpu
         const int64_t most = slice.windows<int64_t>(axis).most;
         outputs *= most, axes += most > 1;
       }
-      if (slice.narrow && axes > 1 && outputs > pulled_outputs) return sift_axes(context, slice, grads, saved, result);
+      if (slice.narrow && axes > 1 && outputs > pulled_outputs) {
+        if (send_tiles(context, slice, grads, saved, result)) return;
+        return sift_axes(context, slice, grads, saved, result);
+      }
       pull_directly(context, slice, grads, saved, result);
     });
   });

@@ -25,7 +25,9 @@ void launch(Context& context, void (*kernel)(Parameters...), int64_t threads, co
   config.blockDim = dim3(block_threads);
   config.stream = context.stream;
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
-  if (error != cudaSuccess) throw std::runtime_error(std::string("torch_pooling: CUDA: ") + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // it is reported here: whoever asks next must not find it again
+  throw std::runtime_error(std::string("torch_pooling: CUDA: ") + cudaGetErrorString(error));
 }
 
 template <class T>

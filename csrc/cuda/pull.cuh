@@ -32,7 +32,7 @@ __device__ __forceinline__ void pull_column(const Box<Int>& box, const typename 
 }
 
 template <class T, int V, class Int>
-__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 ? 2 : 4)
+__global__ void __launch_bounds__(block_threads, sizeof(Int) == 8 ? 1 : V == 8 ? 3 : 4)
     pull(Box<Int> box, const T* __restrict__ grads, Saved saved, T* __restrict__ result) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t id = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; id < box.threads; id += stride) {

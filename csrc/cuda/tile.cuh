@@ -51,8 +51,12 @@ __device__ __forceinline__ void load_row(const T* row, int32_t first, int32_t si
 template <class T, class Window>
 constexpr int tile_rows = Window::taps == Window::stride ? 1 : Window::stride > 1 || tile_width<T> > 4 ? 2 : 4;
 
+// One that writes whole packs of 16-bit maxima two rows at a time needs more registers on sm_120.
+template <class T, bool coded, class Window>
+constexpr int tile_blocks = !coded && sizeof(T) == 2 && Window::stride == 2 && Window::taps == 3 && Window::left == 0 ? 2 : 3;
+
 template <class Op, class T, bool coded, class Window>
-__global__ void __launch_bounds__(block_threads, 3)
+__global__ void __launch_bounds__(block_threads, tile_blocks<T, coded, Window>)
     tile(TileProblem a, const T* __restrict__ source, T* __restrict__ result, uint8_t* __restrict__ offsets) {
   using L = Lane<T>;
   constexpr int K = Window::taps, S = Window::stride, left = Window::left;
