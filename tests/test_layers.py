@@ -43,7 +43,7 @@ def test_channels_last_functions(name: str, args: tuple[Any, ...], more: dict[st
     torch.testing.assert_close(grad, expected_grad.movedim(-1 - rank, -1), rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match="data_format"):
         function(input, *args, **more, data_format="NHWC")
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, IndexError)):  # torch's avg_pool2d, alone, raises the latter
         function(torch.zeros(()), *args, **more, data_format="channels_last")
 
 
