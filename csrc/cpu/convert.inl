@@ -84,3 +84,8 @@ inline void copy_kernel(const ConvertArgs& a) {
     if (i < a.count) std::memcpy(t + i, s + i, static_cast<size_t>(a.count - i));
   });
 }
+
+template <class R, class Lane>
+void fill_identity(void* lanes, int64_t count) {
+  std::fill_n(static_cast<Lane*>(lanes), count, R::template init<Lane>());
+}

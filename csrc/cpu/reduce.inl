@@ -171,6 +171,50 @@ struct Reduce {
     }
   }
 
+  // A short window, in all rows: what it is stays in registers. Taps: how many, where known when compiling (else 0).
+  template <int Taps>
+  TP_INLINE static void in_all_rows(const WindowsArgs& a, const Window& window, int64_t start, int64_t at, const Scale& finish) {
+    const S* const source = static_cast<const S*>(a.source) + start * a.source_pixel;
+    Lane* const target = static_cast<Lane*>(a.target) + at * a.target_pixel;
+    Code* const target_code = Coded ? static_cast<Code*>(a.target_code) + at * a.target_pixel : nullptr;
+    const int64_t stride = window.step * a.source_pixel, taps = Taps == 0 ? window.taps : Taps;
+    const int64_t repeat = window.repeat, pitch = a.target_pixel, scale = a.code_scale;
+    const Code first = static_cast<Code>(window.tap * scale);
+    for_loops(a.loops, [&](int64_t from, int64_t to) __attribute__((always_inline)) {
+      const S* s = source + from;
+      Lane value = load<1>(s);
+      Code code = first, number = first;
+      for (int64_t t = 1; t < taps; ++t) {
+        s += stride, number = static_cast<Code>(number + scale);
+        take<1>(value, code, load<1>(s), number);
+      }
+      value = finish(value);
+      for (int64_t r = 0; r < repeat; ++r) target[to + r * pitch] = value;
+      if constexpr (Coded) {
+        for (int64_t r = 0; r < repeat; ++r) target_code[to + r * pitch] = code;
+      }
+    });
+  }
+  static bool short_windows(const WindowsArgs& a, const Scale& finish) {
+    if (a.source_code != nullptr || a.loops[0].count * a.loops[1].count * a.loops[2].count < 8) return false;
+    for (int64_t w = 0; w < a.window_count; ++w) {
+      if (a.windows[w].taps == 0 || a.windows[w].taps >= 8) return false;
+    }
+    int64_t at = 0;
+    for (int64_t w = 0; w < a.window_count; ++w) {
+      const Window& window = a.windows[w];
+      for (int64_t n = 0; n < window.count; ++n, at += window.repeat) {
+        const int64_t start = window.start + n * window.advance;
+        switch (window.taps) {
+          case 2: in_all_rows<2>(a, window, start, at, finish); break;
+          case 3: in_all_rows<3>(a, window, start, at, finish); break;
+          default: in_all_rows<0>(a, window, start, at, finish); break;
+        }
+      }
+    }
+    return true;
+  }
+
   // Lanes along the contiguous elements below the axis: windows of one entry of the list.
   template <bool Resume>
   TP_INLINE static void columns(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Lane* target, Code* target_code,
@@ -250,6 +294,7 @@ struct Reduce {
     if constexpr (N > 1) {
       if (a.inner == 1 && rows_of_one<N>(a, finish)) return;
     }
+    if (a.inner == 1 && short_windows(a, finish)) return;
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const S* s = static_cast<const S*>(a.source) + source;
       const Code* c = a.source_code == nullptr ? nullptr : static_cast<const Code*>(a.source_code) + source;
@@ -353,8 +398,3 @@ struct Spread {
     });
   }
 };
-
-template <class R, class Lane>
-void fill_identity(void* lanes, int64_t count) {
-  std::fill_n(static_cast<Lane*>(lanes), count, R::template init<Lane>());
-}
