@@ -215,6 +215,19 @@ struct Axis {
     if (adaptive || output == 0) return true;
     return padding_begin == 0 && origin_of(output - 1) + (kernel - 1) * dilation < input;
   }
+  // The outputs all of whose taps, of the longest window, lie inside the axis: those between the ones at its ends.
+  Range inner_outputs() const {
+    auto first = [&](int64_t from, const auto& holds) {  // of the outputs from which on it holds
+      int64_t low = from, high = output;
+      while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        holds(middle) ? high = middle : low = middle + 1;
+      }
+      return low;
+    };
+    const int64_t begin = first(0, [&](int64_t o) { return origin_of(o) >= 0; });
+    return {begin, first(begin, [&](int64_t o) { return origin_of(o) + (max_taps() - 1) * tap_step() >= input; })};
+  }
   // True when every output has a tap inside the axis: only taps further apart than the axis is long can all miss it.
   bool never_empty() const { return adaptive || kernel == 1 || dilation <= input; }
   bool is_identity() const {

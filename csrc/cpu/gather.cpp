@@ -19,9 +19,10 @@ void with_offset_type(OffsetType type, Body body) {
   throw std::logic_error("unknown offset type");
 }
 
-// body(output element, plane's first input element, position in the plane or -1, elements between positions)
+// body(output element, plane's first input element, position in the plane or -1, elements between positions) for outputs
+// [columns) of rows [begin, end).
 template <class Offset, class Body>
-void for_positions(const Problem& problem, const Offset* offsets, int64_t begin, int64_t end, Body body) {
+void for_positions(const Problem& problem, const Offset* offsets, int64_t begin, int64_t end, const Range& columns, Body body) {
   const Axis* const axes = problem.axes;
   const bool first = problem.layout == Layout::ChannelsFirst;
   const int64_t channels = first ? 1 : problem.channels;
@@ -32,7 +33,7 @@ void for_positions(const Problem& problem, const Offset* offsets, int64_t begin,
     const int64_t oh = row % axes[1].output, od = row / axes[1].output % axes[0].output;
     const int64_t base = row / axes[1].output / axes[0].output * plane * channels;
     const int64_t origin_d = axes[0].origin_of(od), origin_h = axes[1].origin_of(oh);
-    for (int64_t ow = 0; ow < axes[2].output; ++ow) {
+    for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
       const int64_t origin_w = axes[2].origin_of(ow);
       for (int64_t c = 0; c < channels; ++c) {
         const int64_t at = row * line + ow * channels + c;
@@ -77,7 +78,7 @@ void gather_values(const Problem& problem, const void* input, const void* offset
       using T = decltype(element);
       const T* const source = static_cast<const T*>(input);
       T* const target = static_cast<T*>(output);
-      for_positions(problem, static_cast<const Offset*>(offsets), begin, end,
+      for_positions(problem, static_cast<const Offset*>(offsets), begin, end, {0, problem.axes[2].output},
                     [&](int64_t at, int64_t base, int64_t position, int64_t pitch) {
                       target[at] = position < 0 ? T{0} : source[base + position * pitch];
                     });
@@ -94,7 +95,7 @@ void gather_values(const Problem& problem, const void* input, const void* offset
 void gather_indices(const Problem& problem, const void* offsets, OffsetType type, int64_t* indices, int64_t begin, int64_t end) {
   with_offset_type(type, [&](auto offset) {
     using Offset = decltype(offset);
-    for_positions(problem, static_cast<const Offset*>(offsets), begin, end,
+    for_positions(problem, static_cast<const Offset*>(offsets), begin, end, {0, problem.axes[2].output},
                   [&](int64_t at, int64_t, int64_t position, int64_t) { indices[at] = position < 0 ? 0 : position; });
   });
 }
@@ -103,6 +104,28 @@ bool offsets_may_miss(const Problem& problem) {
   bool may = false;
   for (const Axis& axis : problem.axes) may |= !axis.stays_inside() || (axis.adaptive && axis.output > 0 && axis.input % axis.output != 0);
   return may;
+}
+
+bool offsets_at_ends_name_inputs(const Problem& problem, const void* offsets, OffsetType type, int64_t begin, int64_t end) {
+  bool good = true;
+  const int64_t height = problem.axes[1].output, width = problem.axes[2].output;
+  const Range depths = problem.axes[0].inner_outputs(), heights = problem.axes[1].inner_outputs(), columns = problem.axes[2].inner_outputs();
+  with_offset_type(type, [&](auto offset) {
+    auto look = [&](int64_t row, const Range& at) {
+      for_positions(problem, static_cast<const decltype(offset)*>(offsets), row, row + 1, at,
+                    [&](int64_t, int64_t, int64_t position, int64_t) { good &= position >= 0; });
+    };
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t oh = row % height, od = row / height % problem.axes[0].output;
+      if (od < depths.begin || od >= depths.end || oh < heights.begin || oh >= heights.end) {
+        look(row, {0, width});
+      } else {
+        look(row, {0, columns.begin});
+        look(row, {columns.end, width});
+      }
+    }
+  });
+  return good;
 }
 
 TapsInside::TapsInside(const Problem& p) : problem(p) {

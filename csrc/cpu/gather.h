@@ -21,7 +21,10 @@ struct Extremes {
 };
 // Whether offsets can name a tap of their window that lies outside the input, which those of a maximum never do.
 bool offsets_may_miss(const Problem& problem);
-// The taps inside the input of each output: of depth and height for each row of outputs of a plane, of the width for each of a row.
+// Whether those that can do so name inputs, for offsets that all name taps: cheap where few windows lie at the ends of an axis.
+bool offsets_at_ends_name_inputs(const Problem& problem, const void* offsets, OffsetType type, int64_t begin, int64_t end);
+// The same of all offsets, and that they name taps, by a list of the outputs of a plane: which of their taps lie inside the input, of
+// depth and height for each row of outputs, of the width for each of a row. For planes that are small beside the tensor.
 struct TapsInside {
   explicit TapsInside(const Problem& problem);
   InsideArgs arguments(const void* offsets, int64_t begin, int64_t end) const;  // of rows as counted by gather_rows

@@ -125,24 +125,36 @@ void max_pool_indices(Problem problem, const void* offsets, OffsetType type, int
 OffsetsName look_at_offsets(Problem problem, const void* offsets, OffsetType type) {
   problem.fold_whole_axes();
   const int64_t limit = problem.window_elements(), count = problem.output_elements();
-  std::atomic<bool> good{true};
   const bool by_elements = goes_by_elements(problem, type);
-  if (by_elements) {
+  // Answers whether look(begin, end) holds for all parts of a range.
+  auto all = [](int64_t size, int64_t work, const auto& look) {
+    std::atomic<bool> good{true};
+    split(size, work, [&](int64_t begin, int64_t end) {
+      if (!look(begin, end)) good = false;
+    });
+    return good.load();
+  };
+  const int64_t positions = problem.axes[0].output * problem.axes[1].output * problem.axes[2].output;
+  const bool listed = by_elements && positions <= 65536 && (positions <= 4096 || count / 16 >= positions);
+  if (listed) {
     const TapsInside taps(problem);
     const InsideFn inside = kernels().inside[static_cast<int>(type)];
-    split(gather_rows(problem), count / 4, [&](int64_t begin, int64_t end) {
-      if (!inside(taps.arguments(offsets, begin, end))) good = false;
-    });
-    if (good) return OffsetsName::Inputs;
-    good = true;
+    if (all(gather_rows(problem), count / 4, [&](int64_t begin, int64_t end) { return inside(taps.arguments(offsets, begin, end)); })) {
+      return OffsetsName::Inputs;
+    }
   }
   if (type != OffsetType::UInt8 || limit < 256) {
-    split(count, count / 8, [&](int64_t begin, int64_t end) {
+    const bool taps = all(count, count / 8, [&](int64_t begin, int64_t end) {
       const Extremes extremes = offset_extremes(offsets, type, begin, end);
-      if (extremes.least < 0 || extremes.most >= limit) good = false;
+      return extremes.least >= 0 && extremes.most < limit;
     });
+    if (!taps) return OffsetsName::Nothing;
   }
-  return !good ? OffsetsName::Nothing : by_elements ? OffsetsName::Taps : OffsetsName::Inputs;
+  if (!by_elements) return OffsetsName::Inputs;
+  const bool inputs = !listed && all(gather_rows(problem), count / 4, [&](int64_t begin, int64_t end) {
+    return offsets_at_ends_name_inputs(problem, offsets, type, begin, end);
+  });
+  return inputs ? OffsetsName::Inputs : OffsetsName::Taps;
 }
 
 }  // namespace torch_pooling::cpu

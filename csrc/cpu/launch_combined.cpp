@@ -154,8 +154,6 @@ void halve(DType dtype, void* values, int64_t count) {
   });
 }
 
-constexpr int64_t offset_sizes[] = {1, 2, 4, 8};  // by OffsetType
-
 enum class Task { Reduce, Gather };
 
 // The part whose results all others can be reduced from, or -1: windows that tile the input evenly, each of another part made of whole ones
@@ -227,7 +225,7 @@ void run_part(Task task, const Combined& combined, int64_t part, const Piece& pi
 }
 
 void forward(Task task, const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
-  const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_sizes[static_cast<int>(type)];
+  const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_bytes[static_cast<int>(type)];
   const int64_t positions = combined.input_positions();
   const int64_t finest = finest_part(task, combined, offsets);
   for_pieces(combined, [&](const Piece& piece) {
@@ -281,7 +279,7 @@ void combined_pool_gather(const Combined& combined, const void* input, const voi
 }
 
 void combined_pool_backward(const Combined& combined, const void* grad_output, const void* offsets, OffsetType type, void* grad_input) {
-  const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_sizes[static_cast<int>(type)];
+  const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_bytes[static_cast<int>(type)];
   const int64_t positions = combined.input_positions();
   for_pieces(combined, [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
