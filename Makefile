@@ -61,7 +61,7 @@ build: $(BUILT)
 # run from there, so that Python finds that one. The sanitizers' run is on a part of the tests, for it is ten times slower.
 EMULATED_SOURCES = $(shell find csrc tests/cuda_emulation torch_pooling -type f ! -name '*.so' ! -name '*.pyc')
 EMULATED_TESTS ?= tests
-SANITIZED_TESTS ?= tests/test_forward.py tests/test_backward.py tests/test_any_offsets.py tests/test_layouts.py
+SANITIZED_TESTS ?= tests/test_forward.py tests/test_backward.py tests/test_any_offsets.py tests/test_layouts.py tests/test_combined.py
 IN_VENV_HERE = $(abspath $(IN_VENV))
 
 build/emulated-%/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)

@@ -282,6 +282,12 @@ def test_errors() -> None:
     input = torch.zeros(2, 3, 6, 7)
     with pytest.raises(ValueError, match="order"):
         functional.concat_pool(input, order=("avg", "avg"))
+    with pytest.raises(ValueError, match="order"):
+        functional.concat_pool(input, order=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="levels.*2.5"):
+        functional.spatial_pyramid_pool(input, (1, 2.5))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="kernel_size.*'3'"):
+        functional.mixed_pool(input, "3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mode"):
         functional.spatial_pyramid_pool(input, mode="sum")
     for levels in ((), (0,), (1,) * 9):
@@ -301,10 +307,27 @@ def test_errors() -> None:
     output, offsets = OPS.combined_pool_with_offsets(input, *shape)
     good = (output, offsets, [6, 7], *shape, False)
     OPS.combined_pool_backward(*good)
-    for number, bad in ((0, output[:, :5]), (0, output[0]), (0, output.long()), (1, offsets[:1]), (1, None), (1, offsets.float()),
-                        (2, [6]), (2, [0, 7]), (3, 3), (3, 0), (4, 3), (4, -1), (5, [0, 2]), (5, []), (5, [0] * 9), (6, [2, 2]),
-                        (6, [2, 2, 2, 3]), (6, [2**62] * 4)):
-        with pytest.raises((RuntimeError, NotImplementedError, TypeError)):
+    for number, bad, message in (
+        (0, output[:, :5], "grad_output must have a multiple of 2"),
+        (0, output[0], "expected grad_output to be 4-D"),
+        (0, output.long(), "grad_output of type Long"),
+        (1, offsets[:1], "offsets must have sizes"),
+        (1, None, "offsets must be given"),
+        (1, offsets.float(), "offsets must be of type"),
+        (2, [6], "input_size must have 2"),
+        (2, [0, 7], "input_size must be greater than zero"),
+        (3, 3, "sizes must have 6"),
+        (3, 0, "rank must be 1, 2 or 3"),
+        (4, 3, "form must be 0"),
+        (4, -1, "form must be 0"),
+        (5, [0, 2], "kinds must be 0"),
+        (5, [], "there must be 1 to 8 parts"),
+        (5, [0] * 9, "there must be 1 to 8 parts"),
+        (6, [2, 2], "sizes must have 4"),
+        (6, [2, 2, 2, 3], "the same output sizes"),
+        (6, [2**62] * 4, "output_size 4611686018427387904 is too large"),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError), match=message):
             OPS.combined_pool_backward(*good[:number], bad, *good[number + 1 :])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import SymInt, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from torch_pooling._layers import _channels_first, _spatial_rank
@@ -27,17 +27,25 @@ def _handed_over(function: Callable[..., Tensor], input: Tensor, data_format: st
     return handle_torch_function(function, (input,), input, *args, **kwargs)
 
 
-def _per_axis(name: str, argument: str, value: Any, rank: int) -> list[Any]:
-    """One int for every axis, or one for each."""
+def _check_ints(name: str, argument: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if not isinstance(value, (int, SymInt)):
+            raise TypeError(f"{name}(): argument {argument!r} must be of ints, but holds {value!r}, a {type(value).__name__}")
+
+
+def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence[int] = ()) -> list[Any]:
+    """One int for every axis, or one for each; None stands for the values of ``nothing``, where there are any."""
     values = list(value) if isinstance(value, (tuple, list)) else [value] * rank
     if len(values) != rank:
         raise RuntimeError(f"{name}: {argument} must be a single int or a tuple of {rank} elements, but got {len(values)}")
+    if nothing:
+        values = [kept if size is None else size for size, kept in zip(values, nothing, strict=True)]
+    _check_ints(name, argument, values)
     return values
 
 
 def _output_sizes(name: str, input: Tensor, output_size: OutputSize, rank: int) -> list[int]:
-    sizes = _per_axis(name, "output_size", output_size, rank)
-    return [kept if size is None else size for size, kept in zip(sizes, input.shape[2:], strict=True)]
+    return _per_axis(name, "output_size", output_size, rank, input.shape[2:])
 
 
 def _placed(output: Tensor, data_format: str) -> Tensor:
@@ -65,7 +73,7 @@ def concat_pool(
     """
     if has_torch_function_unary(input):
         return _handed_over(concat_pool, input, data_format, output_size, order=order)
-    if sorted(order) != ["avg", "max"]:
+    if not isinstance(order, (tuple, list)) or sorted(map(str, order)) != ["avg", "max"]:
         raise ValueError(f"concat_pool(): argument 'order' must be ('avg', 'max') or ('max', 'avg'), not {order!r}")
     input = _channels_first("concat_pool", input, data_format)
     rank = _spatial_rank("concat_pool", input)
@@ -114,6 +122,7 @@ def spatial_pyramid_pool(
         raise ValueError(f"spatial_pyramid_pool(): argument 'mode' must be 'avg' or 'max', not {mode!r}")
     if not isinstance(levels, (tuple, list)):
         raise TypeError(f"spatial_pyramid_pool(): argument 'levels' must be tuple of ints, not {type(levels).__name__}")
+    _check_ints("spatial_pyramid_pool", "levels", levels)
     if not 1 <= len(levels) <= _MOST_LEVELS or any(level < 1 for level in levels):
         raise RuntimeError(f"spatial_pyramid_pool: levels must be 1 to {_MOST_LEVELS} numbers greater than zero, but got {levels}")
     input = _channels_first("spatial_pyramid_pool", input, data_format)

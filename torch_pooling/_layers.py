@@ -83,7 +83,7 @@ def global_avg_pool(
 
     Args:
         mask: bool [N, *spatial], True where a position counts; the divisor is their number, shared by all channels.
-        lengths: integers [N], for one spatial axis: the first so many positions count.
+        lengths: integers [N], for one spatial axis: the first so many positions count; beyond its end all, below 0 none.
         data_format: "channels_last" takes [N, *spatial, C] and gives [N, 1, ..., C], as views.
 
     A row with nothing to count gives 0, and its gradient is 0. What does not count may be NaN. With a mask or lengths, the input
@@ -123,7 +123,7 @@ def global_max_pool(
     Args:
         return_indices: also return the int64 position of each maximum in the flattened spatial axes.
         mask: bool [N, *spatial], True where a position counts.
-        lengths: integers [N], for one spatial axis: the first so many positions count.
+        lengths: integers [N], for one spatial axis: the first so many positions count; beyond its end all, below 0 none.
         data_format: "channels_last" takes [N, *spatial, C] and gives [N, 1, ..., C], as views.
 
     A row with nothing to count gives 0 and index 0, and its gradient is 0. With a mask or lengths, the input is copied once.
