@@ -151,6 +151,24 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   int64_t channels, grad_pixel, code_pixel, target_pixel;
   bool past;  // see Final
 };
+// Max backward of short rows: a position of a row is read by at most permuted_reads outputs of a row of them, listed as above, and
+// those that read a vector of positions fit one. Kernels read a vector of outputs from any of a row, and write vectors.
+constexpr int permuted_reads = 2, permuted_chunks = 8;
+struct PermutedRow {  // of outputs: reads `count` rows from element `first` of a plane by taps base + n * taps
+  int64_t first, count, base;
+  bool resumed;  // the next row of outputs begins with the last of them
+};
+struct PermutedArgs {
+  const void* grads;
+  const void* codes;  // as saved
+  void* target;
+  int64_t planes, plane, zeros;  // elements of grad_input: of a plane, at its end that are read by none
+  const PermutedRow* rows;
+  int64_t row_count;
+  const PullEntry* entries;
+  const int64_t* index;
+  int64_t length, outputs, taps;  // of a row: at most permuted_chunks vectors
+};
 // Max backward without rows: element p of [begin, end) takes the gradient of element p - distance if its code is the tap's.
 struct FlatTap {
   int64_t distance, code;
@@ -200,6 +218,7 @@ using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
+using PermutedFn = void (*)(const PermutedArgs&);
 using FlatFn = void (*)(const FlatArgs&);
 using LocateFn = bool (*)(const LocateArgs&);
 using InsideFn = bool (*)(const InsideArgs&);
@@ -222,6 +241,7 @@ struct PullKernels {
   void (*lanes[2])(const PullLanesArgs&) = {};
   void (*pixels[2])(const PullPixelsArgs&) = {};
   FlatFn flat[4] = {};  // by OffsetType: those of small windows, UInt8 and Int32
+  PermutedFn permuted[4] = {};
 };
 // Between code lanes of 2, 4 or 8 bytes and the stored offset types.
 struct CodeKernels {

@@ -106,7 +106,11 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients));
   switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
-    case MaxWay::Scatter: return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
+    case MaxWay::Scatter:
+      if (MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type)) {
+        return run(MaxPermuted(problem, table.pull[dtype], element_bytes(problem.dtype), gradients));
+      }
+      return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
     default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
   }
 }

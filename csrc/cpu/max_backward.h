@@ -1,8 +1,9 @@
-// The gradient of a maximum, from saved positions. Three deterministic ways, chosen by geometry:
+// The gradient of a maximum, from saved positions. Four deterministic ways, chosen by geometry:
 //   Flat     windows that move by one position over an input as large as the output: position p of the whole tensor looks at
 //            the outputs p - d, for the distances d of the taps. A wrong neighbour (the end of the row before) cannot
 //            interfere, for its winner, where its code says, lies elsewhere; so there are no rows and no margins.
 //   Pull     each input looks at the outputs that read it, for windows that overlap little.
+//   Permuted the same for short rows in channels-first, a vector of inputs at a time from a vector of outputs.
 //   Scatter  each output adds to the element that won, inside a range of grad_input that one thread owns, for the rest.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -89,6 +90,30 @@ class MaxPull {
   Strides input_strides_, output_strides_;
   int64_t tile_size_[dimensions];
   int64_t work_ = 0;
+};
+
+class MaxPermuted {
+ public:
+  // Instead of a scatter.
+  static bool serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type);
+  MaxPermuted(const Problem& problem, const PullKernels& pull, int64_t element_bytes, const MaxGradients& gradients);
+  int64_t tiles() const;
+  int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
+  void run(int64_t begin, int64_t end) const;
+
+ private:
+  static constexpr int64_t most_rows = 4096;  // of outputs
+
+  void pull(int64_t planes, const char* grads, const char* codes, char* target) const;
+
+  const Problem& problem_;
+  PermutedFn kernel_;
+  MaxGradients gradients_;
+  int64_t element_bytes_, code_bytes_;
+  int64_t planes_, tile_planes_, input_plane_, output_plane_;  // positions of a plane
+  std::vector<PermutedRow> rows_;
+  int64_t zeros_ = 0;
+  AxisReads width_;
 };
 
 class MaxScatter {

@@ -24,11 +24,13 @@ template <class T, class Lane>
 PullKernels pull_kernels() {
   using Bytes = Pull<T, Lane, uint8_t>;
   using Codes = Pull<T, Lane, CodeOf<Lane>>;
-  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}, {}};
+  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}, {}, {}};
 }
 
 template <class T, class Lane>
-void add_flat(PullKernels& kernels) {
+void add_by_type(PullKernels& kernels) {
+  kernels.permuted[static_cast<int>(OffsetType::UInt8)] = &PermutedPull<T, Lane, uint8_t>::run;
+  kernels.permuted[static_cast<int>(OffsetType::Int32)] = &PermutedPull<T, Lane, int32_t>::run;
   kernels.flat[static_cast<int>(OffsetType::UInt8)] = &FlatPull<T, Lane, uint8_t>::run;
   kernels.flat[static_cast<int>(OffsetType::Int32)] = &FlatPull<T, Lane, int32_t>::run;
 }
@@ -76,10 +78,10 @@ inline KernelTable make_table(const char* name) {
   table.pull[static_cast<int>(DType::Float64)] = pull_kernels<double, double>();
   table.pull[static_cast<int>(DType::BFloat16)] = pull_kernels<BFloat16Bits, float>();
   table.pull[static_cast<int>(DType::Float16)] = pull_kernels<HalfBits, float>();
-  add_flat<float, float>(table.pull[static_cast<int>(DType::Float32)]);
-  add_flat<double, double>(table.pull[static_cast<int>(DType::Float64)]);
-  add_flat<BFloat16Bits, float>(table.pull[static_cast<int>(DType::BFloat16)]);
-  add_flat<HalfBits, float>(table.pull[static_cast<int>(DType::Float16)]);
+  add_by_type<float, float>(table.pull[static_cast<int>(DType::Float32)]);
+  add_by_type<double, double>(table.pull[static_cast<int>(DType::Float64)]);
+  add_by_type<BFloat16Bits, float>(table.pull[static_cast<int>(DType::BFloat16)]);
+  add_by_type<HalfBits, float>(table.pull[static_cast<int>(DType::Float16)]);
   std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
   table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
   table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();

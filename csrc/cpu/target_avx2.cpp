@@ -26,6 +26,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/convert.inl"
 #include "cpu/locate.inl"
 #include "cpu/pull.inl"
+#include "cpu/permuted.inl"
 #include "cpu/table.inl"
 
 const KernelTable* table() {

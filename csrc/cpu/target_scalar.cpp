@@ -15,6 +15,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/convert.inl"
 #include "cpu/locate.inl"
 #include "cpu/pull.inl"
+#include "cpu/permuted.inl"
 #include "cpu/table.inl"
 
 const KernelTable* table() {

@@ -145,6 +145,18 @@ TP_INLINE void store_narrowed(T* p, Vec<Lane, N> v) {
 #define TP_SHUFFLE(T, N, a, b, ...) __builtin_shuffle(a, b, Vec<CodeOf<T>, N>{__VA_ARGS__})
 #endif
 
+// Lane i is lane from[i] of v.
+template <class T, int N>
+TP_INLINE Vec<T, N> permute(Vec<T, N> v, Vec<CodeOf<T>, N> from) {
+#if defined(__clang__)
+  Vec<T, N> result;
+  for (int i = 0; i < N; ++i) result[i] = v[from[i]];
+  return result;
+#else
+  return __builtin_shuffle(v, from);
+#endif
+}
+
 // The first and the second half of a vector.
 template <class T, int N>
 struct Halves {
