@@ -14,6 +14,12 @@ namespace torch_pooling::cpu {
 constexpr int64_t slack_bytes = 512;
 constexpr int64_t widest_vector = 64;  // bytes
 
+// Longer windows are summed in 64-bit lanes, or in blocks of this length (the last up to twice that) whose sums add up there.
+constexpr int64_t wide_sum_elements = 1024;
+constexpr int64_t block_of(int64_t length, int64_t from) {
+  return length - from < 2 * wide_sum_elements ? length - from : wide_sum_elements;
+}
+
 // One entry of a list of windows along an axis: `count` windows, each `advance` positions after the one before, and each serving
 // `repeat` consecutive outputs, which divide by the same number.
 struct Window {
@@ -114,6 +120,18 @@ struct ConvertArgs {
   int64_t divisor_strides[3];
   double divisor;  // 1: none
   bool past = false;  // see Final
+};
+
+// Sums over a divisor and maxima of the same elements: of `planes` planes of contiguous positions, or (channels > 0) of the channels of
+// one sample, its pixels `pixel` elements apart. Codes are lanes, of positions, or null.
+struct BothArgs {
+  const void* source;
+  int64_t planes, positions, channels, pixel;
+  void* sums;
+  void* maxima;
+  void* codes;
+  void* scratch;  // two 64-bit lanes for each channel
+  double divisor;
 };
 
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
@@ -218,6 +236,7 @@ using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
+using BothFn = void (*)(const BothArgs&);
 using PermutedFn = void (*)(const PermutedArgs&);
 using FlatFn = void (*)(const FlatArgs&);
 using LocateFn = bool (*)(const LocateArgs&);
@@ -261,6 +280,7 @@ struct KernelTable {
   CodeKernels codes2, codes4, codes8;
   LocateFn locate[4] = {};  // by OffsetType; null for Int64
   InsideFn inside[4] = {};
+  BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types
 };
 
 }  // namespace torch_pooling::cpu

@@ -18,7 +18,6 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t parallel_elements = 16384;  // below this a second thread costs more than it brings
-constexpr int64_t wide_sum_elements = 1024;   // longer windows are summed in 64-bit lanes
 
 // body(begin, end) over [0, count), `work` elements in all.
 template <class Body>

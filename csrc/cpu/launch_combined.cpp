@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <vector>
 
 #include "core/half.h"
 #include "core/reducer.h"
 #include "cpu/gather.h"
+#include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/scratch.h"
 
@@ -38,12 +40,17 @@ Buffers& thread_buffers() {
   return buffers;
 }
 
+// The number of consecutive channels of a piece.
+int64_t channels_of_piece(const Combined& combined) {
+  const int64_t plane = std::max<int64_t>(1, combined.input_positions() * element_bytes(combined.dtype));
+  return combined.layout == Layout::ChannelsFirst ? std::clamp<int64_t>(piece_bytes / plane, 1, combined.channels) : combined.channels;
+}
+
 // body(piece) for all of the input: pieces on several threads where there are enough, else each piece on all of them.
 template <class Body>
 void for_pieces(const Combined& combined, const Body& body) {
   const int64_t plane = std::max<int64_t>(1, combined.input_positions() * element_bytes(combined.dtype));
-  const bool first = combined.layout == Layout::ChannelsFirst;
-  const int64_t channels = first ? std::clamp<int64_t>(piece_bytes / plane, 1, combined.channels) : combined.channels;
+  const int64_t channels = channels_of_piece(combined);
   const int64_t groups = ceil_div<int64_t>(combined.channels, channels), pieces = combined.batch * groups;
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
@@ -176,38 +183,55 @@ int64_t finest_part(Task task, const Combined& combined, const void* offsets) {
   return finest;
 }
 
-// Part `part` from the results of part `finest`, one plane after the other: few numbers, for which a launcher does too much.
+// Part `part` from the results of part `finest`: few numbers, for which a launcher does too much.
 void reduce_results(const Combined& combined, int64_t part, int64_t finest, int64_t channels, const void* fine, void* results) {
-  const Part& to = combined.parts[part];
-  int64_t out[3], ratio[3];
-  for (int axis = 0; axis < 3; ++axis) {
-    out[axis] = to.axes[axis].output;
-    ratio[axis] = combined.parts[finest].axes[axis].output / out[axis];
+  const Axis* const to = combined.parts[part].axes;
+  const Axis* const from = combined.parts[finest].axes;
+  const bool first = combined.layout == Layout::ChannelsFirst, max = combined.parts[part].max;
+  const int64_t fine_outputs = combined.parts[finest].outputs(), outputs = combined.parts[part].outputs(), taps = fine_outputs / outputs;
+  std::vector<int64_t> at;  // finer results of each output
+  for (int64_t o = 0; o < outputs; ++o) {
+    const int64_t output[3] = {o / to[2].output / to[1].output, o / to[2].output % to[1].output, o % to[2].output};
+    for (int64_t t = 0; t < taps; ++t) {
+      const int64_t size[3] = {0, from[1].output / to[1].output, from[2].output / to[2].output};
+      const int64_t tap[3] = {t / size[2] / size[1], t / size[2] % size[1], t % size[2]};
+      int64_t position = 0;
+      for (int axis = 0; axis < 3; ++axis) {
+        position = position * from[axis].output + output[axis] * (from[axis].output / to[axis].output) + tap[axis];
+      }
+      at.push_back(position);
+    }
   }
-  const bool first = combined.layout == Layout::ChannelsFirst;
-  const int64_t fine_outputs = combined.parts[finest].outputs(), outputs = to.outputs();
-  const int64_t channel = first ? 1 : channels;  // from one position to the next
   with_float(combined.dtype, [&](auto tag) {
     using T = decltype(tag);
     using L = decltype(widened(tag));
-    const L count = static_cast<L>(ratio[0] * ratio[1] * ratio[2]);
-    for (int64_t c = 0; c < channels; ++c) {
-      const T* const from = static_cast<const T*>(fine) + (first ? c * fine_outputs : c);
-      T* target = static_cast<T*>(results) + (first ? c * outputs : c);
-      for (int64_t o = 0; o < outputs; ++o, target += channel) {
-        const int64_t w = o % out[2] * ratio[2], h = o / out[2] % out[1] * ratio[1], d = o / out[2] / out[1] * ratio[0];
-        L value = to.max ? Max::init<L>() : Sum::init<L>();
-        for (int64_t at_d = d; at_d < d + ratio[0]; ++at_d) {
-          for (int64_t at_h = h; at_h < h + ratio[1]; ++at_h) {
-            const T* const row = from + (at_d * ratio[1] * out[1] + at_h) * ratio[2] * out[2] * channel;
-            for (int64_t at_w = w; at_w < w + ratio[2]; ++at_w) {
-              const L x = widened(row[at_w * channel]);
-              value = to.max ? Max::step(value, x) : Sum::step(value, x);
-            }
-          }
+    const L count = static_cast<L>(taps);
+    const T* source = static_cast<const T*>(fine);
+    T* target = static_cast<T*>(results);
+    if (first) {
+      for (int64_t c = 0; c < channels; ++c, source += fine_outputs) {
+        const int64_t* tap = at.data();
+        for (int64_t o = 0; o < outputs; ++o, ++target) {
+          L value = widened(source[*tap++]);
+          for (int64_t t = 1; t < taps; ++t, ++tap) value = max ? Max::step(value, widened(source[*tap])) : value + widened(source[*tap]);
+          store(*target, max ? value : value / count);
         }
-        store(*target, to.max ? value : value / count);
       }
+      return;
+    }
+    for (int64_t o = 0; o < outputs; ++o, target += channels) {  // sums are as wide as results here, and maxima stay what they are
+      const int64_t* const tap = at.data() + o * taps;
+      std::copy_n(source + tap[0] * channels, channels, target);
+      for (int64_t t = 1; t < taps; ++t) {
+        const T* const row = source + tap[t] * channels;
+        if (max) {
+          for (int64_t c = 0; c < channels; ++c) store(target[c], Max::step(widened(target[c]), widened(row[c])));
+        } else {
+          for (int64_t c = 0; c < channels; ++c) store(target[c], widened(target[c]) + widened(row[c]));
+        }
+      }
+      if (max) continue;
+      for (int64_t c = 0; c < channels; ++c) store(target[c], widened(target[c]) / count);
     }
   });
 }
@@ -224,9 +248,49 @@ void run_part(Task task, const Combined& combined, int64_t part, const Piece& pi
   max_pool_gather(problem, input, offsets, type, results);
 }
 
+// Whether one kernel does it: the average and the maximum of all positions, where every thread finds a piece.
+bool reads_once(Task task, const Combined& combined) {
+  const bool two = combined.part_count == 2 && combined.parts[0].max != combined.parts[1].max && combined.form != Form::Flat;
+  const int64_t pieces = combined.batch * ceil_div<int64_t>(combined.channels, channels_of_piece(combined));
+  return task == Task::Reduce && two && combined.parts[0].outputs() == 1 && combined.parts[1].outputs() == 1
+         && kernels().both[static_cast<int>(combined.dtype)] != nullptr && combined.input_positions() < INT32_MAX
+         && pieces >= at::get_num_threads();
+}
+void read_once(const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(combined.dtype), of_max = combined.parts[0].max ? 0 : 1;
+  const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
+  const CodeKernels& codes = combined.dtype == DType::Float64 ? table.codes8 : table.codes4;
+  const Place saved = combined.place(of_max, true);
+  for_pieces(combined, [&](const Piece& piece) {
+    Buffers& buffers = thread_buffers();
+    const bool mean = combined.form == Form::Mean, last = combined.layout == Layout::ChannelsLast;
+    auto place_of = [&](int part) { return static_cast<char*>(output) + begin_of(combined.place(part, false), piece) * bytes; };
+    char* const average = place_of(1 - of_max);
+    char* const maximum = mean ? buffers.values[0].reserve(piece.channels * bytes) : place_of(of_max);
+    BothArgs args{};
+    args.source = static_cast<const char*>(input) + (piece.sample * combined.channels * positions + piece.channel * (last ? 1 : positions)) * bytes;
+    args.planes = piece.channels, args.positions = positions;
+    args.channels = last ? piece.channels : 0, args.pixel = combined.channels;
+    args.sums = average, args.maxima = maximum, args.divisor = static_cast<double>(positions);
+    args.scratch = buffers.values[1].reserve(piece.channels * 2 * static_cast<int64_t>(sizeof(double)));
+    if (offsets != nullptr) args.codes = buffers.offsets.reserve(piece.channels * static_cast<int64_t>(sizeof(int64_t)));
+    (offsets != nullptr ? table.coded_both : table.both)[dtype](args);
+    if (offsets != nullptr) {
+      char* const target = static_cast<char*>(offsets) + begin_of(saved, piece) * offset_bytes[static_cast<int>(type)];
+      codes.store[static_cast<int>(type)]({args.codes, target, {}, piece.channels, nullptr, {0, 0, 0}, 1});
+    }
+    if (mean) {
+      add(combined.dtype, average, maximum, piece.channels);
+      halve(combined.dtype, average, piece.channels);
+    }
+  });
+}
+
 void forward(Task task, const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
   const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_bytes[static_cast<int>(type)];
   const int64_t positions = combined.input_positions();
+  if (reads_once(task, combined)) return read_once(combined, input, output, offsets, type);
   const int64_t finest = finest_part(task, combined, offsets);
   for_pieces(combined, [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();

@@ -6,6 +6,7 @@
 template <class R, bool Keyed, bool Coded, class S, class Lane, bool Storage>
 struct Reduce {
   using Code = CodeOf<Lane>;
+  template <class Other> using With = Reduce<R, Keyed, Coded, S, Other, Storage>;
   static constexpr int N = full_lanes<Lane>;
   static constexpr int64_t few_taps = 8;
 
@@ -130,8 +131,7 @@ struct Reduce {
     for_loops(a.loops, [&](int64_t source, int64_t target) __attribute__((always_inline)) {
       Lane value;
       Code code = 0;
-      Run<Reduce, R, Coded, S, Lane>::template run<W>(static_cast<const S*>(a.source) + source + window.start, window, a.code_scale,
-                                                      value, code);
+      Run<Reduce, R, Coded, S, Lane>::template any<W>(static_cast<const S*>(a.source) + source + window.start, window, a.code_scale, value, code);
       static_cast<Lane*>(a.target)[target] = finish(value);
       if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
     });

@@ -88,9 +88,28 @@ struct Run {
       return least_across<W / 2>(select(low < high, low, high));
     }
   }
+  // Sums in 64 bits of narrower elements: of blocks, which add up as they are.
+  static constexpr bool in_blocks = !Coded && !R::is_max && std::is_same_v<Lane, double> && !std::is_same_v<S, double> && full_lanes<float> > 1;
+  TP_INLINE static double blocks(const S* s, int64_t taps) {
+    using Narrow = typename Kernel::template With<float>;
+    double total = 0;
+    for (int64_t t = 0; t < taps;) {
+      Window block;
+      block.taps = block_of(taps, t);
+      float value = 0;
+      CodeOf<float> code = 0;
+      Run<Narrow, R, false, S, float>::template any<full_lanes<float>>(s + t, block, 1, value, code);
+      total += static_cast<double>(value);
+      t += block.taps;
+    }
+    return total;
+  }
   // The widest vectors that a window fills.
   template <int W>
   TP_INLINE static void any(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
+    if constexpr (in_blocks) {
+      if (window.taps > wide_sum_elements) return void(value = blocks(s, window.taps));
+    }
     if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
     if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
   }

@@ -35,6 +35,12 @@ void add_by_type(PullKernels& kernels) {
   kernels.flat[static_cast<int>(OffsetType::Int32)] = &FlatPull<T, Lane, int32_t>::run;
 }
 
+template <class T, class Lane>
+void add_both(KernelTable& table, DType dtype) {
+  table.both[static_cast<int>(dtype)] = &Both<T, Lane, false>::reduce;
+  table.coded_both[static_cast<int>(dtype)] = &Both<T, Lane, true>::reduce;
+}
+
 template <class Code>
 CodeKernels code_kernels() {
   return {{&code_kernel<Code, uint8_t>, &code_kernel<Code, uint16_t>, &code_kernel<Code, int32_t>, &code_kernel<Code, int64_t>},
@@ -82,6 +88,10 @@ inline KernelTable make_table(const char* name) {
   add_by_type<double, double>(table.pull[static_cast<int>(DType::Float64)]);
   add_by_type<BFloat16Bits, float>(table.pull[static_cast<int>(DType::BFloat16)]);
   add_by_type<HalfBits, float>(table.pull[static_cast<int>(DType::Float16)]);
+  add_both<float, float>(table, DType::Float32);
+  add_both<double, double>(table, DType::Float64);
+  add_both<BFloat16Bits, float>(table, DType::BFloat16);
+  add_both<HalfBits, float>(table, DType::Float16);
   std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
   table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
   table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();

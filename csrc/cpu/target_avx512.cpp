@@ -22,6 +22,7 @@ namespace torch_pooling::cpu::isa_avx512 {
 #include "cpu/run.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
+#include "cpu/both.inl"
 #include "cpu/pixels.inl"
 #include "cpu/convert.inl"
 #include "cpu/locate.inl"

@@ -1,0 +1,165 @@
+// The sum and the maximum of the same elements from one look at them: of planes that lie together, or of a sample's channels in
+// channels-last. Included inside a target region, after reduce.inl.
+// SPDX-License-Identifier: BSD-3-Clause
+
+template <class T, class Lane, bool Coded>
+struct Both {
+  using MaxKernel = Reduce<Max, false, Coded, T, Lane, true>;
+  using MaxRun = Run<MaxKernel, Max, Coded, T, Lane>;
+  using SumRun = Run<Reduce<Sum, false, false, T, Lane, true>, Sum, false, T, Lane>;
+  using Code = CodeOf<Lane>;
+  static constexpr int N = full_lanes<Lane>;
+
+  struct State {
+    Lane sum, max;
+    Code code;
+  };
+
+  // W or more elements. The last vector overlaps the one before it: a sum leaves out what it has seen, a maximum keeps the first of equals.
+  template <int W>
+  TP_INLINE static State run(const T* s, int64_t taps) {
+    constexpr int U = 4;
+    Vec<Lane, W> sums[U], maxima[U];
+    Vec<Code, W> codes[U] = {};
+    const auto ramp = MaxRun::template lane_numbers<W>();
+    auto number = [&](int64_t t) __attribute__((always_inline)) { return Vec<Code, W>(ramp + broadcast<Code, W>(static_cast<Code>(t))); };
+    sums[0] = maxima[0] = MaxKernel::template load<W>(s);
+    codes[0] = ramp;
+    int64_t t = W;
+    if (taps >= W * U) {
+      for (int u = 1; u < U; ++u) {
+        sums[u] = maxima[u] = MaxKernel::template load<W>(s + u * W);
+        codes[u] = number(u * W);
+      }
+      for (t = W * U; t + W * U <= taps; t += W * U) {
+        for (int u = 0; u < U; ++u) {
+          const auto x = MaxKernel::template load<W>(s + t + u * W, 2 * prefetch_bytes);
+          sums[u] = sums[u] + x;
+          MaxKernel::template take<W>(maxima[u], codes[u], x, number(t + u * W));
+        }
+      }
+      for (int u = 1; u < U; ++u) {
+        sums[0] = sums[0] + sums[u];
+        if constexpr (!Coded) maxima[0] = Max::step(maxima[0], maxima[u]);
+      }
+    } else if constexpr (Coded) {
+      for (int u = 1; u < U; ++u) maxima[u] = maxima[0], codes[u] = codes[0];
+    }
+    for (; t + W <= taps; t += W) {
+      const auto x = MaxKernel::template load<W>(s + t);
+      sums[0] = sums[0] + x;
+      MaxKernel::template take<W>(maxima[0], codes[0], x, number(t));
+    }
+    if (t < taps) {
+      const auto x = MaxKernel::template load<W>(s + taps - W);
+      sums[0] = sums[0] + select(number(taps - W) >= broadcast<Code, W>(static_cast<Code>(t)), x, Vec<Lane, W>{});
+      MaxKernel::template take<W>(maxima[0], codes[0], x, number(taps - W));
+    }
+    State state{SumRun::template across<W>(sums[0]), {}, 0};
+    if constexpr (Coded) {
+      const int64_t winner = MaxRun::template winner_of<W, U>(maxima, codes);
+      state.max = MaxKernel::template load<1>(s + winner);
+      state.code = static_cast<Code>(winner);
+    } else {
+      state.max = MaxRun::template across<W>(maxima[0]);
+    }
+    return state;
+  }
+  template <int W>
+  TP_INLINE static State any(const T* s, int64_t taps) {
+    if constexpr (W > 1) {
+      if (taps < W) return any<W / 2>(s, taps);
+    }
+    return run<W>(s, taps);
+  }
+  static void planes(const BothArgs& a) {
+    for (int64_t p = 0; p < a.planes; ++p) {
+      const T* const s = static_cast<const T*>(a.source) + p * a.positions;
+      T* const sum = static_cast<T*>(a.sums) + p;
+      const int64_t first = std::min(a.positions, block_of(a.positions, 0));
+      State state = any<N>(s, first);
+      if (first < a.positions) {  // blocks add up in 64 bits
+        double total = static_cast<double>(state.sum);
+        for (int64_t t = first; t < a.positions;) {
+          const int64_t taps = block_of(a.positions, t);
+          const State next = any<N>(s + t, taps);
+          total += static_cast<double>(next.sum);
+          MaxKernel::template take<1>(state.max, state.code, next.max, static_cast<Code>(next.code + t));
+          t += taps;
+        }
+        store_lanes<false, T, double, 1>(sum, total / a.divisor);
+      } else {
+        store_lanes<false, T, Lane, 1>(sum, state.sum / static_cast<Lane>(a.divisor));
+      }
+      store_lanes<false, T, Lane, 1>(static_cast<T*>(a.maxima) + p, state.max);
+      if constexpr (Coded) static_cast<Code*>(a.codes)[p] = state.code;
+    }
+  }
+
+  template <int W>
+  TP_INLINE static void add_wide(double* totals, Vec<Lane, W> sum, bool first) {
+    if constexpr (W == 1 || sizeof(Lane) == sizeof(double)) {
+      const auto wide = convert<double, W>(sum);
+      store_as(totals, first ? wide : Vec<double, W>(load_as<Vec<double, W>>(totals) + wide));
+    } else {
+      const auto [low, high] = halves<Lane, W>(sum);
+      const auto wide_low = convert<double, W / 2>(low), wide_high = convert<double, W / 2>(high);
+      store_as(totals, first ? wide_low : Vec<double, W / 2>(load_as<Vec<double, W / 2>>(totals) + wide_low));
+      store_as(totals + W / 2, first ? wide_high : Vec<double, W / 2>(load_as<Vec<double, W / 2>>(totals + W / 2) + wide_high));
+    }
+  }
+
+  // A few positions of all channels at a time, in the order of memory. Wide: they add up in 64 bits.
+  template <bool Wide>
+  static void channels(const BothArgs& a) {
+    using Total = std::conditional_t<Wide, double, Lane>;
+    constexpr int64_t few = 8;
+    Total* const sums = static_cast<Total*>(a.scratch);
+    Lane* const maxima = reinterpret_cast<Lane*>(sums + a.channels);
+    Code* const codes = static_cast<Code*>(a.codes);
+    for (int64_t p = 0; p < a.positions; p += few) {
+      const int64_t count = std::min(few, a.positions - p);
+      const T* const s = static_cast<const T*>(a.source) + p * a.pixel;
+      const int64_t ahead = few * a.pixel * static_cast<int64_t>(sizeof(T));
+      for_lanes<Lane>(a.channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
+        constexpr int W = decltype(width)::value;
+        auto x = MaxKernel::template load<W>(s + c, ahead);
+        auto sum = x, max = x;
+        auto code = broadcast<Code, W>(static_cast<Code>(p));
+        if (p > 0) {
+          if constexpr (!Wide) sum = load_as<Vec<Lane, W>>(sums + c) + x;
+          max = load_as<Vec<Lane, W>>(maxima + c);
+          Vec<Code, W> before{};
+          if constexpr (Coded) before = load_as<Vec<Code, W>>(codes + c);
+          MaxKernel::template take<W>(max, before, x, code);
+          code = before;
+        }
+        for (int64_t t = 1; t < count; ++t) {
+          x = MaxKernel::template load<W>(s + t * a.pixel + c, ahead);
+          sum = sum + x;
+          MaxKernel::template take<W>(max, code, x, broadcast<Code, W>(static_cast<Code>(p + t)));
+        }
+        if constexpr (Wide) {
+          add_wide<W>(sums + c, sum, p == 0);
+        } else {
+          store_as(sums + c, sum);
+        }
+        store_as(maxima + c, max);
+        if constexpr (Coded) store_as(codes + c, code);
+      });
+    }
+    for_lanes<Total>(a.channels, [&](auto width, int64_t c) {
+      constexpr int W = decltype(width)::value;
+      const auto mean = load_as<Vec<Total, W>>(sums + c) / static_cast<Total>(a.divisor);
+      store_lanes<false, T, Total, W>(static_cast<T*>(a.sums) + c, mean);
+    });
+    for_lanes<Lane>(a.channels, [&](auto width, int64_t c) {
+      constexpr int W = decltype(width)::value;
+      store_lanes<false, T, Lane, W>(static_cast<T*>(a.maxima) + c, load_as<Vec<Lane, W>>(maxima + c));
+    });
+  }
+  static void reduce(const BothArgs& a) {
+    if (a.channels == 0) return planes(a);
+    a.positions > wide_sum_elements ? channels<true>(a) : channels<false>(a);
+  }
+};
