@@ -41,16 +41,24 @@ struct Max {
   // The same for a value and the number of its tap, as selects one after the other, which vectors do best.
   template <class V, class C>
   TP_HOST_DEVICE static void take(V& best, C& code, V x, C c) {
-    const auto larger = x > best;
-    best = select(larger, x, best);
-    code = select(larger, c, code);
-    best = select(x != x, x, best);
-    code = select(x != x, c, code);
+    if constexpr (requires { take_larger(best, code, x, c); }) {  // a target has its own
+      take_larger(best, code, x, c);
+    } else {
+      const auto larger = x > best;
+      best = select(larger, x, best);
+      code = select(larger, c, code);
+      best = select(x != x, x, best);
+      code = select(x != x, c, code);
+    }
   }
   template <class V>
   TP_HOST_DEVICE static V step(V best, V x) {  // values only
-    const V larger = select(x > best, x, best);  // best when either is a NaN
-    return select(x != x, x, larger);
+    if constexpr (requires { larger_or_nan(best, x); }) {
+      return larger_or_nan(best, x);
+    } else {
+      const V larger = select(x > best, x, best);  // best when either is a NaN
+      return select(x != x, x, larger);
+    }
   }
 };
 

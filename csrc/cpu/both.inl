@@ -109,6 +109,13 @@ struct Both {
     }
   }
 
+  // body(width, c) for [begin, end), each once.
+  template <int W, class Body>
+  TP_INLINE static void for_each(int64_t begin, int64_t end, const Body& body) {
+    for (; begin + W <= end; begin += W) body(std::integral_constant<int, W>{}, begin);
+    if constexpr (W > 1) for_each<(W > 4 ? 4 : 1)>(begin, end, body);
+  }
+
   // A few positions of all channels at a time, in the order of memory. Wide: they add up in 64 bits.
   template <bool Wide>
   static void channels(const BothArgs& a) {
@@ -121,7 +128,7 @@ struct Both {
       const int64_t count = std::min(few, a.positions - p);
       const T* const s = static_cast<const T*>(a.source) + p * a.pixel;
       const int64_t ahead = few * a.pixel * static_cast<int64_t>(sizeof(T));
-      for_lanes<Lane>(a.channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
+      for_each<N>(0, a.channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
         auto x = MaxKernel::template load<W>(s + c, ahead);
         auto sum = x, max = x;

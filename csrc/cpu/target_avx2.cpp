@@ -15,6 +15,7 @@
 #define TP_VECTOR_BYTES 32
 #define TP_X86 1
 namespace torch_pooling::cpu::isa_avx2 {
+#include "cpu/larger.inl"
 #include "core/reducer.inl"
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
