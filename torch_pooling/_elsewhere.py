@@ -47,6 +47,8 @@ def detour(stem: str, rank: int, input: Tensor, *args: Any) -> Any:
     if stem == "avg_pool":
         kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation = args
         window = _window(name, rank, kernel_size, stride, padding, dilation, ceil_mode)
+        if exports and divisor_override is not None:  # which both exporters drop without a word
+            return _by_torch.sum_pool(input, rank, *window) / divisor_override
         return _by_torch.avg_pool(input, rank, *window, count_include_pad, divisor_override)
     if stem == "sum_pool":
         kernel_size, stride, padding, ceil_mode, dilation = args
@@ -73,7 +75,7 @@ def combined_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
 def onnx_adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
     rank = len(output_size)
     if all(size == 1 for size in output_size):
-        return _global(input, rank, "Average")
+        return _global(input, rank, "avg")
     even = _even(input, output_size)
     if even is not None:
         return getattr(F, f"avg_pool{rank}d")(input, even, even)
@@ -85,7 +87,7 @@ def onnx_adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
 def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_indices: bool = False) -> Any:
     rank = len(output_size)
     if all(size == 1 for size in output_size) and not return_indices:
-        return _global(input, rank, "Max")
+        return _global(input, rank, "max")
     even = _even(input, output_size)
     if even is not None:
         return getattr(F, f"max_pool{rank}d")(input, even, even, return_indices=return_indices)
@@ -102,11 +104,12 @@ def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_ind
 def _global(input: Tensor, rank: int, kind: str) -> Tensor:
     """The ONNX node by its name; torch's older exporter, which records torch's operators, makes it of them."""
     if torch.jit.is_tracing():
-        return getattr(F, f"adaptive_{kind[:3].lower()}_pool{rank}d")(input, 1)
+        return getattr(F, f"adaptive_{kind}_pool{rank}d")(input, 1)
     if input.dim() != rank + 2:
         return _global(input.unsqueeze(0), rank, kind).squeeze(0)
     shape = (*input.shape[:2], *(1,) * rank)
-    return torch.onnx.ops.symbolic(f"Global{kind}Pool", (input,), dtype=input.dtype, shape=shape)
+    node = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}[kind]
+    return torch.onnx.ops.symbolic(node, (input,), dtype=input.dtype, shape=shape)
 
 
 def _even(input: Tensor, output_size: Sequence[int]) -> list[int] | None:
