@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/csrc/utils/python_symnode.h>
 
@@ -14,6 +15,7 @@
 
 #include "cpu/isa.h"
 #include "ops/calls.h"
+#include "ops/override.h"
 
 namespace torch_pooling {
 namespace {
@@ -120,12 +122,6 @@ PyObject* wrap(const at::Tensor& first, const at::Tensor& second) {
   return PyTuple_Pack(2, a.ptr(), b.ptr());
 }
 
-// Spatial sizes of the input, for the flat indices.
-SymSizes spatial_sizes(const at::Tensor& input, int64_t rank) {
-  const auto sizes = input.sym_sizes();
-  return SymSizes(sizes.end() - rank, sizes.end());
-}
-
 // Lets other Python threads run meanwhile, where there is enough to do: handing the interpreter over costs as much as pooling
 // a small tensor.
 class Unlocked {
@@ -144,9 +140,7 @@ PyObject* max_pool_result(const at::Tensor& input, const Window& window, bool re
   {
     Unlocked unlocked(input);
     if (return_indices) {
-      const auto [values, offsets] = ops::max_pool_with_offsets(input, window, false);
-      output = values;
-      indices = ops::max_pool_indices(offsets, spatial_sizes(input, window.spatial_rank()), window);
+      std::tie(output, indices) = ops::max_pool_with_indices(input, window);
     } else {
       output = ops::max_pool(input, window);
     }
@@ -168,12 +162,30 @@ int64_t parse_rank(PyObject* const* args, Py_ssize_t count, Py_ssize_t expected)
   return rank;
 }
 
+// What our kernels do not compute is handed, with the name of the function, to Python's _elsewhere.py: tensors that are not ours. It
+// is also asked where somebody records, torch.jit.trace or torch.export, which ONNX exporters are made of; it may decline.
+PyObject* detour = nullptr;
+
+PyObject* set_detour(PyObject*, PyObject* function) {
+  Py_XSETREF(detour, Py_NewRef(function));
+  Py_RETURN_NONE;
+}
+PyObject* take_detour(const Call& call, const at::Tensor& input, PyObject* const* args, Py_ssize_t count) {
+  const bool recorded = input.key_set().has(c10::DispatchKey::Python) || torch::jit::tracer::isTracing();
+  if ((ops::is_ours(input) && !recorded) || detour == nullptr) return Py_NotImplemented;
+  py::tuple all(count + 1);
+  all[0] = py::str(call.stem);
+  for (Py_ssize_t i = 0; i < count; ++i) all[static_cast<size_t>(i) + 1] = py::reinterpret_borrow<py::object>(args[i]);
+  return PyObject_CallObject(detour, all.ptr());
+}
+
 // (rank, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
 PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   const int64_t rank = parse_rank(args, count, 9);
   const Call call{"avg_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
+  if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::SlidingAverage window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
@@ -199,6 +211,7 @@ PyObject* sum_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   const int64_t rank = parse_rank(args, count, 7);
   const Call call{"sum_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
+  if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::SlidingSum window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
@@ -220,6 +233,7 @@ PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   const int64_t rank = parse_rank(args, count, 8);
   const Call call{"max_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
+  if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::Sliding window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
@@ -262,6 +276,7 @@ PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   const int64_t rank = parse_rank(args, count, 3);
   const Call call{"adaptive_avg_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
+  if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   const ops::Adaptive window = parse_output_size(call, input, args[2]);
   at::Tensor output;
   {
@@ -278,6 +293,7 @@ PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   const int64_t rank = parse_rank(args, count, 4);
   const Call call{"adaptive_max_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
+  if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   return max_pool_result(input, parse_output_size(call, input, args[2]), truth(args[3]));
   END_HANDLE_TH_ERRORS
 }
@@ -288,6 +304,7 @@ PyMethodDef methods[] = {
     {"max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(max_pool)), METH_FASTCALL, nullptr},
     {"adaptive_avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_avg_pool)), METH_FASTCALL, nullptr},
     {"adaptive_max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_max_pool)), METH_FASTCALL, nullptr},
+    {"set_detour", set_detour, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
 // Positions read by each output, outputs reading each position: core/window.h as Python lists, for the proof of the inverse.
@@ -312,6 +329,11 @@ PYBIND11_MODULE(_C, m) {
   if (PyModule_AddFunctions(m.ptr(), tp::methods) < 0) throw pybind11::error_already_set();
   // The importer looks for this text in the file before it loads it: a library built for another torch must not be loaded.
   m.attr("built_for_torch") = std::string("torch_pooling built for torch " TORCH_POOLING_BUILT_FOR_TORCH).substr(30);
+#ifdef __clang__
+  m.attr("compiler") = std::string(__VERSION__);
+#else
+  m.attr("compiler") = std::string("g++ " __VERSION__);
+#endif
   m.attr("version") = TORCH_POOLING_VERSION;
   // Of the CUDA kernels: the version they were compiled with, and for which GPUs; else why there are none.
   m.attr("cuda_version") = std::string(TORCH_POOLING_CUDA_VERSION);
@@ -322,6 +344,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_set", [] { return std::string(tp::cpu::kernels().name); });
   m.def("force_instruction_set", &tp::cpu::force_instruction_set);
   m.def("store_past_caches_from", &tp::cpu::store_past_caches_from);
+  m.def("is_ours", &tp::ops::is_ours);
+  m.def("enter_override", &tp::ops::enter_override);
+  m.def("leave_override", &tp::ops::leave_override);
   m.def("sliding_window", [](int64_t input, int64_t kernel, int64_t stride, int64_t padding_begin, int64_t padding_end,
                              int64_t dilation, bool ceil_mode) {
     return tp::window_lists(tp::Axis::sliding(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode));

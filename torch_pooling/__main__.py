@@ -19,6 +19,12 @@ def demo(arguments: argparse.Namespace) -> int:
     return demo.main(arguments.out)
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    from torch_pooling import doctor
+
+    return doctor.main()
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m torch_pooling", description="Pooling for PyTorch, as torch.nn has it, faster.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -27,6 +33,10 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help=about, description=about.capitalize() + ". Exit status 1 if anything disagrees.")
     command.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="folder for demo.png (default: %(default)s)")
     command.set_defaults(run=demo)
+
+    about = "versions, compiler, instruction sets and CUDA architectures, every operator against torch, and a few times"
+    command = commands.add_parser("doctor", help=about, description=about.capitalize() + ". Exit status 1 if anything disagrees.")
+    command.set_defaults(run=doctor)
     return top
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import mmap
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -78,6 +79,21 @@ def store_past_caches_from(size: int | None) -> None:
     _C.store_past_caches_from(size or 0)
 
 
+def built_for_torch() -> str:
+    """The version of torch that this build was compiled against."""
+    return _C.built_for_torch
+
+
+def compiler() -> str:
+    """What compiled this build."""
+    return _C.compiler
+
+
+def why_no_cuda() -> str:
+    """Why this build has no CUDA kernels; empty where it has."""
+    return _C.no_cuda
+
+
 def cuda_version() -> str | None:
     """The CUDA version this build was made for, or ``None`` for a build without CUDA kernels."""
     return _C.cuda_version or None
@@ -86,6 +102,26 @@ def cuda_version() -> str | None:
 def cuda_architectures() -> list[str]:
     """The compute capabilities this build has kernels for, such as 9.0; empty for a build without CUDA kernels."""
     return [name for name in _C.cuda_architectures.split(";") if name]
+
+
+def is_ours(input: torch.Tensor) -> bool:
+    """Do our kernels take this tensor? Dense ones of the CPU and of CUDA, and meta; not quantised, sparse or oneDNN's own."""
+    return _C.is_ours(input)
+
+
+def set_detour(function: Callable[..., Any]) -> None:
+    """``function`` is asked where a tensor is not ours or somebody records; see _elsewhere.py."""
+    _C.set_detour(function)
+
+
+def enter_override() -> int:
+    """torch's pooling operators are ours from here on, in this thread; how many times it has entered."""
+    return _C.enter_override()
+
+
+def leave_override() -> int:
+    """Undoes one :func:`enter_override`; how many are left. Raises RuntimeError where this thread has entered none."""
+    return _C.leave_override()
 
 
 def sliding_window(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 
+from torch_pooling import _by_torch
 from torch_pooling._library import ops
 
 Ints = int | Sequence[int]
@@ -46,6 +47,11 @@ def _padding(name: str, rank: int, padding: Padding, ceil_mode: bool) -> tuple[l
     if len(padding) != rank or any(not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in padding):
         raise RuntimeError(f"{name}: padding must have one (begin, end) pair for each of {rank} spatial axes, but got {padding}")
     return [pair[end] for end in (0, 1) for pair in padding], int(ceil_mode)
+
+
+def serves(input: Tensor) -> bool:
+    """Under a compiler: do our kernels take tensors of this device? See is_ours, which a compiler cannot look into."""
+    return input.device.type in ("cpu", "cuda", "meta")
 
 
 def channels_last(function: Callable[..., Any], rank: int, data_format: str, input: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -89,6 +95,8 @@ def traced_avg_pool(
         )
     ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
     window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    if not serves(input):
+        return _by_torch.avg_pool(input, *window, count_include_pad, divisor_override)
     return ops.avg_pool(input, *window, count_include_pad, divisor_override)
 
 
@@ -107,7 +115,8 @@ def traced_sum_pool(
             function, (input,), input, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, dilation=dilation
         )
     ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
-    return ops.sum_pool(input, rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    return ops.sum_pool(input, *window) if serves(input) else _by_torch.sum_pool(input, *window)
 
 
 def traced_max_pool(
@@ -135,23 +144,26 @@ def traced_max_pool(
         )
     ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
     window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    if not serves(input):
+        return _by_torch.max_pool(input, *window, return_indices=return_indices)
     if not return_indices:
         return ops.max_pool(input, *window)
     output, offsets = ops.max_pool_with_offsets(input, *window, True)  # 32-bit offsets whatever the sizes will be
     return output, ops.max_pool_indices(offsets, input.shape[-rank:], *window)
 
 
-def _sizes(rank: int, input: Tensor, output_size: OutputSize) -> list[int]:
+def _sizes(kept: Sequence[int], output_size: OutputSize) -> list[int]:
+    """One for each axis, None standing for the input's own size, of which ``kept`` are those of the spatial axes."""
     if isinstance(output_size, (tuple, list)):
-        kept = input.shape[-rank:]
         return [kept[axis] if size is None else size for axis, size in enumerate(output_size)]
-    return [output_size] * rank  # type: ignore[list-item]
+    return [output_size] * len(kept)  # type: ignore[list-item]
 
 
 def traced_adaptive_avg_pool(function: Callable[..., Tensor], rank: int, input: Tensor, output_size: OutputSize) -> Tensor:
     if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size)
-    return ops.adaptive_avg_pool(input, _sizes(rank, input, output_size))
+    sizes = _sizes(input.shape[-rank:], output_size)
+    return ops.adaptive_avg_pool(input, sizes) if serves(input) else _by_torch.adaptive_avg_pool(input, sizes)
 
 
 def traced_adaptive_max_pool(
@@ -159,7 +171,9 @@ def traced_adaptive_max_pool(
 ) -> Any:
     if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size, return_indices=return_indices)
-    sizes = _sizes(rank, input, output_size)
+    sizes = _sizes(input.shape[-rank:], output_size)
+    if not serves(input):
+        return _by_torch.adaptive_max_pool(input, sizes, return_indices)
     if not return_indices:
         return ops.adaptive_max_pool(input, sizes)
     output, offsets = ops.adaptive_max_pool_with_offsets(input, sizes, True)

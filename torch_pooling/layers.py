@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_pooling import functional as F
+from torch_pooling.modules import NotScriptable
 
 __all__ = [
     "AvgMaxPooling",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-class ConcatPooling(nn.Module):
+class ConcatPooling(NotScriptable, nn.Module):
     """Adaptive average and maximum along the channels: [N, C, *spatial] to [N, 2 C, *output_size].
 
     Args: see :func:`torch_pooling.functional.concat_pool`. fastai's AdaptiveConcatPool2d has ``order=("max", "avg")``.
@@ -45,7 +46,7 @@ class ConcatPooling(nn.Module):
         return f"output_size={self.output_size}, order={self.order}"
 
 
-class AvgMaxPooling(nn.Module):
+class AvgMaxPooling(NotScriptable, nn.Module):
     """(average + maximum) / 2: [N, C, *spatial] to [N, C, *output_size]. See :func:`torch_pooling.functional.avgmax_pool`."""
 
     def __init__(self, output_size: Any = 1, *, data_format: str = "channels_first") -> None:
@@ -60,7 +61,7 @@ class AvgMaxPooling(nn.Module):
         return f"output_size={self.output_size}"
 
 
-class SpatialPyramidPooling(nn.Module):
+class SpatialPyramidPooling(NotScriptable, nn.Module):
     """A row of fixed length from an input of any size: [N, C, *spatial] to [N, C * sum(level ** rank)].
 
     Args: see :func:`torch_pooling.functional.spatial_pyramid_pool`.
@@ -81,7 +82,7 @@ class SpatialPyramidPooling(nn.Module):
         return f"levels={list(self.levels)}, mode={self.mode!r}"
 
 
-class MixedPoolingBlock(nn.Module):
+class MixedPoolingBlock(NotScriptable, nn.Module):
     """Maximum and average over 3x3 windows, mixed by a learned 1x1 convolution back to the channels of the input.
 
     [N, C, H, W] to [N, C, H, W]. The convolution sees 2 C channels, maxima first.
@@ -97,7 +98,7 @@ class MixedPoolingBlock(nn.Module):
         return mixed
 
 
-class GAPClassificationHead(nn.Module):
+class GAPClassificationHead(NotScriptable, nn.Module):
     """Global average, then one linear layer: [N, C, *spatial] to [N, num_classes]; C * num_classes + num_classes parameters."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -109,7 +110,7 @@ class GAPClassificationHead(nn.Module):
         return scores
 
 
-class ClassicClassificationHead(nn.Module):
+class ClassicClassificationHead(NotScriptable, nn.Module):
     """Flatten, then 4096, 4096 and num_classes, with ReLU and dropout 0.5 between: [N, C, H, W] to [N, num_classes].
 
     As in VGG (Simonyan and Zisserman, 2014, https://arxiv.org/abs/1409.1556). ``spatial_size`` is H = W, or (H, W).

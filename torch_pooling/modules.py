@@ -34,7 +34,18 @@ __all__ = [
 ]
 
 
-class _Leaf:
+class NotScriptable:
+    """torch.jit.script, which asks a module for itself, gets an answer; else it would stumble over the first of our functions."""
+
+    def __prepare_scriptable__(self) -> Any:
+        raise RuntimeError(
+            f"torch.jit.script cannot compile torch_pooling.{type(self).__name__}: call torch_pooling.revert(model) first, which "
+            "gives a converted model torch's own layers back (a layer that was built as ours: build torch.nn's instead), or use "
+            "torch.jit.trace, torch.compile or torch.export"
+        )
+
+
+class _Leaf(NotScriptable):
     """What all of these modules share.
 
     They are leaves for torch.fx, which asks whether a module's ``__module__`` begins with torch.nn, as torch's pools are. Only

@@ -16,7 +16,7 @@ template <class Signature>
 c10::TypedOperatorHandle<Signature> find(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
 }
-bool any_symbolic(const SymSizes& sizes) {
+bool any_symbolic(SymList sizes) {
   return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& size) { return size.is_symbolic(); });
 }
 
@@ -115,5 +115,21 @@ Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptiv
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool_indices");
   return op.call(offsets, input_size);
 }
+
+namespace {
+
+// Offsets are wide where sizes are symbolic: a window's size must not decide a type that would be fixed in a graph.
+template <class Window>
+std::tuple<Tensor, Tensor> with_indices(const Tensor& input, const Window& window) {
+  const auto all = input.sym_sizes();
+  const auto [output, offsets] = max_pool_with_offsets(input, window, window.is_symbolic() || any_symbolic(all));
+  const int64_t rank = window.spatial_rank();
+  return {output, max_pool_indices(offsets, all.slice(all.size() - static_cast<size_t>(rank)), window)};
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> max_pool_with_indices(const Tensor& input, const Sliding& w) { return with_indices(input, w); }
+std::tuple<Tensor, Tensor> max_pool_with_indices(const Tensor& input, const Adaptive& w) { return with_indices(input, w); }
 
 }  // namespace torch_pooling::ops

@@ -60,4 +60,8 @@ Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptiv
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding& window);
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive& window);
 
+// Values and the int64 positions of them in the flattened spatial axes.
+std::tuple<Tensor, Tensor> max_pool_with_indices(const Tensor& input, const Sliding& window);
+std::tuple<Tensor, Tensor> max_pool_with_indices(const Tensor& input, const Adaptive& window);
+
 }  // namespace torch_pooling::ops
