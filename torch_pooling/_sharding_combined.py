@@ -84,7 +84,8 @@ class Layout:
     def take(self, tensor: DTensor, name: str, placements: Sequence[Placement]) -> Tensor:
         """What this rank has of a tensor at these placements, of which Shard(1) means that of the input's channels."""
         if not self.interleaves(name) or _CHANNELS not in placements:
-            return tensor.redistribute(placements=placements).to_local()
+            there = tensor.placements == tuple(placements)
+            return (tensor if there else tensor.redistribute(placements=placements)).to_local()
         gathered = _gathered(placements)
         here = tensor.redistribute(placements=gathered).to_local()
         rows = self._wrap_rows(self._by_channel(here, self.channels, name), tensor.device_mesh, gathered, tensor.shape[0])

@@ -42,9 +42,11 @@ class Call:
         arguments.update(kwargs)
         name = schema.name.removeprefix("torch_pooling::")
         tensors = {key: arguments[key] for key in _TENSORS if arguments.get(key) is not None}
-        for key, tensor in tensors.items():
+        for key, tensor in list(tensors.items()):
             if not isinstance(tensor, DTensor):
                 raise RuntimeError(f"{name}: {key} must be a DTensor as the other tensors of the call are, but is a {type(tensor).__name__}")
+            if tensor.requires_grad:  # torch 2.11 cannot redistribute such a tensor without gradients
+                tensors[key] = tensor.detach()
         call = cls(function, name, arguments, tensors)
         meshes = [tensor.device_mesh for tensor in tensors.values()]
         if any(mesh != meshes[0] for mesh in meshes):
