@@ -229,7 +229,7 @@ def spatially_sharded_global_pools_join_with_one_all_reduce() -> None:
 
 @scenario(4)
 def gradients_of_sharded_inputs() -> None:
-    """First and second, of functions as users call them, and tangents."""
+    """First and second, of functions as users call them."""
     from torch.distributed.tensor import Replicate, Shard
 
     torch.manual_seed(4)
