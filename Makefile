@@ -28,7 +28,7 @@ SITE_PACKAGES := $(IN_VENV) -c 'import sysconfig; print(sysconfig.get_path("pure
 PIP := PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(IN_VENV) -m pip
 BUILT := build/made-in$(VENV)
 
-.PHONY: help test demo bench lint build clean distclean test-emulated check-cuda check-cuda-torch FORCE
+.PHONY: help test demo bench lint build docs dist clean distclean test-emulated check-cuda check-cuda-torch FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +40,8 @@ help:
 	@echo 'make bench    the benchmark'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make build    the environment and the extension only'
+	@echo 'make docs     the documentation as a site, in build/site'
+	@echo 'make dist     a source archive and a wheel, checked, in dist/'
 	@echo 'make clean    removes what was built; make distclean also removes the environment'
 
 test: $(BUILT)
@@ -56,6 +58,24 @@ lint: $(VENV)/requirements.stamp
 	$(IN_VENV) -m mypy
 
 build: $(BUILT)
+
+# Warnings are errors: a link or an anchor that leads nowhere, a docstring that cannot be read.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build --strict
+
+$(VENV)/docs.stamp: $(VENV)/requirements.stamp docs/requirements.txt
+	@rm -f $@
+	@echo "== installing docs/requirements.txt"
+	@$(PIP) install --quiet -r docs/requirements.txt
+	@touch $@
+
+# The wheel is made from the archive, so an archive that lacks a file cannot pass. See docs/packaging.md.
+dist: $(VENV)/requirements.stamp
+	@$(PIP) install --quiet build==1.6.1 twine==7.0.0 auditwheel==6.8.2
+	rm -rf dist
+	$(IN_VENV) -m build --no-isolation
+	$(IN_VENV) -m twine check --strict dist/*
+	$(IN_VENV) -m auditwheel show dist/*.whl
 
 # The kernels of csrc/cuda without a GPU. Each emulated build lies in a folder of its own, with a copy of the package: tests are
 # run from there, so that Python finds that one. The sanitizers' run is on a part of the tests, for it is ten times slower.

@@ -3,7 +3,7 @@
 Reads the include and import lines of the sources (comments left out), nothing is compiled. The rules: csrc/core stands
 alone; csrc/cpu and csrc/cuda know core and never each other, and no torch but the two 16-bit types and, in the launch
 files, ATen's threads; csrc/ops knows no device; only the register files join the two; stride, padding and dilation are
-worked with in core/window.h alone (and its narrow twin for devices, core/spans.h). Python: _library <- functional <- modules.
+worked with in core/window.h alone (and its narrow twin for devices, core/spans.h). Python: _library <- functional <- modules, _library <- _sharding.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def test_python_imports_flow_one_way() -> None:
     assert imports_of(PACKAGE / "modules.py") == {"functional"}
     assert "modules" not in imports_of(PACKAGE / "functional.py") and "_C" not in imports_of(PACKAGE / "functional.py")
     assert not imports_of(PACKAGE / "_library.py") & {"functional", "modules"}
+    for path in PACKAGE.glob("_sharding*.py"):  # rules are about operators: they know neither functions nor modules
+        assert all(name == "_library" or name.startswith("_sharding") for name in imports_of(path)), path.name
     others = [path for path in PACKAGE.rglob("*.py") if path.name != "_library.py"]
     assert not [path.name for path in others if "_C" in imports_of(path)], "_library alone speaks to the extension"
 

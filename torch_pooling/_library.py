@@ -193,8 +193,8 @@ def _register_combined_batching(name: str, tensors: int) -> None:
     torch.library.register_vmap(f"torch_pooling::{name}", rule)
 
 
-_without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long as this module
-for _name, _tensors, _window in (
+# For each operator, how many of its leading arguments are tensors and which argument tells the number of spatial axes.
+_SINGLE = (
     ("avg_pool", 1, 1),
     ("avg_pool_backward", 1, 2),
     ("sum_pool", 1, 1),
@@ -211,16 +211,20 @@ for _name, _tensors, _window in (
     ("adaptive_max_pool_backward", 2, 2),
     ("adaptive_max_pool_gather", 2, 2),
     ("adaptive_max_pool_indices", 1, 1),
-):
-    _register_batching(_name, _tensors, _window)
-    if cuda_version() is None:
-        _without_cuda.impl(_name, _refuse_cuda, "CUDA")
-for _name, _tensors in (
+)
+_COMBINED = (
     ("combined_pool", 1),
     ("combined_pool_with_offsets", 1),
     ("combined_pool_gather", 2),
     ("combined_pool_backward", 2),
-):
+)
+OPERATORS: tuple[str, ...] = tuple(row[0] for row in (*_SINGLE, *_COMBINED))
+
+for _row in _SINGLE:
+    _register_batching(*_row)
+for _name, _tensors in _COMBINED:
     _register_combined_batching(_name, _tensors)
-    if cuda_version() is None:
-        _without_cuda.impl(_name, _refuse_cuda, "CUDA")
+
+_without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long as this module
+for _name in OPERATORS if cuda_version() is None else ():
+    _without_cuda.impl(_name, _refuse_cuda, "CUDA")
