@@ -98,8 +98,23 @@ build/emulated-%/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
 test-emulated: build/emulated-plain/built build/emulated-sanitized/built
 	cd build/emulated-plain && $(IN_VENV_HERE) -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(addprefix ../../,$(EMULATED_TESTS))
 	cd build/emulated-plain && $(IN_VENV_HERE) ../../tests/cuda_emulation/permuted.py
-	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/cuda_emulation/sanitized.py -n $(WORKERS) \
+	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) \
 	  $(addprefix ../../,$(SANITIZED_TESTS))
+
+# The CPU's own kernels, with every test that does not start a compiler or measure memory; then its threads, without torch.
+# One process each, for what one of them finds ends it.
+build/sanitized/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
+	@echo "== compiling the CPU kernels with sanitizers"
+	@TORCH_POOLING_SANITIZE=1 $(IN_VENV) setup.py --quiet build --build-lib build/sanitized --build-temp build/sanitized-objects
+	@touch $@
+
+sanitize: build/sanitized/built
+	cd build/sanitized && LEAKS=1 $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) \
+	  $(addprefix ../../,$(TESTS))
+	$(IN_VENV) tests/sanitizers/run.py threads build/sanitized-threads
+
+test-matrix:
+	tests/matrix.sh
 
 check-cuda: $(VENV)/requirements.stamp
 	$(IN_VENV) tests/cuda_emulation/check_cuda.py $(CHECK_ARGS)
