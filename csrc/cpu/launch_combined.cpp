@@ -155,7 +155,7 @@ void add(DType dtype, void* sums, const void* terms, int64_t count) {
   });
 }
 // values[i] becomes its mean with terms[i]. Halves are added: the sum of two numbers may lie beyond the type where their mean does not.
-void mean(DType dtype, void* values, const void* terms, int64_t count) {
+void mix(DType dtype, void* values, const void* terms, int64_t count) {
   with_float(dtype, [&](auto tag) {
     using T = decltype(tag);
     T* const value = static_cast<T*>(values);
@@ -289,10 +289,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
       char* const target = static_cast<char*>(offsets) + begin_of(saved, piece) * offset_bytes[static_cast<int>(type)];
       codes.store[static_cast<int>(type)]({args.codes, target, {}, piece.channels, nullptr, {0, 0, 0}, 1});
     }
-    if (mean) {
-      add(combined.dtype, average, maximum, piece.channels);
-      halve(combined.dtype, average, piece.channels);
-    }
+    if (mean) mix(combined.dtype, average, maximum, piece.channels);
   });
 }
 
@@ -331,7 +328,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
         spread(combined, saved, piece, outputs, offset_size, codes, offsets);
       }
       if (combined.form == Form::Mean && part > 0) {
-        mean(combined.dtype, static_cast<char*>(output) + begin_of(place, piece) * bytes, results, count);
+        mix(combined.dtype, static_cast<char*>(output) + begin_of(place, piece) * bytes, results, count);
       } else if (!direct) {
         spread(combined, place, piece, outputs, bytes, results, output);
       }

@@ -166,7 +166,8 @@ def _names(message: str, hostile: Hostile) -> bool:
     by_name = any(name in spoken for name in ALL[hostile.operator])
     others = ("dtype", "rank", "output", "window", "parts", "sizes", "form", "kinds", "dim", "device", "output_size", "kernel_size")
     # What torch says before we are asked: no such backend, no such integer, no memory.
-    by_torch = any(said in message for said in ("torch_pooling::", "allocate", "Tensor", "storage", "SymInt", "isIntList", "Sparse", "Stride calculation"))
+    torchs = ("torch_pooling::", "allocate", "Tensor", "storage", "SymInt", "isIntList", "Sparse", "Stride calculation")
+    by_torch = any(said in message for said in torchs)
     return by_name or any(word in spoken for word in others) or by_torch
 
 
