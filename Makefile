@@ -29,6 +29,7 @@ PIP := PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(IN_VENV) -m pip
 BUILT := build/made-in$(VENV)
 
 .PHONY: help test demo bench lint build docs dist clean distclean test-emulated check-cuda check-cuda-torch FORCE
+.PHONY: fuzz fuzz-emulated hostile test-large sanitize test-matrix accuracy
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +38,12 @@ help:
 	@echo 'make test-emulated     the test suite on the CUDA kernels, run as C++; under AddressSanitizer; with threads permuted'
 	@echo 'make check-cuda        compiles them with nvcc: warnings, registers, spills, 128-bit accesses'
 	@echo 'make check-cuda-torch  builds the CUDA extension against a torch with CUDA and runs the CPU tests on it'
+	@echo 'make fuzz     random calls against torch and the reference: MINUTES=10 SEED=1 (fuzz-emulated: on the CUDA kernels)'
+	@echo 'make hostile  wrong calls, CALLS=100000 SEED=1'
+	@echo 'make test-large  tensors of more than 2^31 elements, one after the other: 20 GiB of memory'
+	@echo 'make sanitize    the test suite under AddressSanitizer and UBSan; threads under ThreadSanitizer'
+	@echo 'make test-matrix the test suite on every torch and Python that can be had here, with clang, without vectors'
+	@echo 'make accuracy    errors of long averages, and of torch'
 	@echo 'make bench    the benchmark'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make build    the environment and the extension only'
@@ -49,6 +56,25 @@ test: $(BUILT)
 
 demo: $(BUILT)
 	$(IN_VENV) -m torch_pooling demo --out $(OUT)
+
+# More of what tests/test_fuzz.py and tests/test_hostile.py do a little of. Case n of a seed is always the same, FUZZ_ARGS="--start n".
+MINUTES ?= 10
+SEED ?= 1
+CALLS ?= 100000
+fuzz: $(BUILT)
+	PYTHONPATH=tests $(IN_VENV) -m fuzz --minutes $(MINUTES) --seed $(SEED) --workers $(WORKERS) $(FUZZ_ARGS)
+
+hostile: $(BUILT)
+	PYTHONPATH=tests $(IN_VENV) -W ignore -m fuzz hostile --cases $(CALLS) --minutes 1000 --seed $(SEED) --workers $(WORKERS) $(FUZZ_ARGS)
+
+fuzz-emulated: build/emulated-plain/built
+	cd build/emulated-plain && PYTHONPATH=../../tests $(IN_VENV_HERE) -m fuzz --minutes $(MINUTES) --seed $(SEED) --workers $(WORKERS) $(FUZZ_ARGS)
+
+test-large: $(BUILT)
+	$(IN_VENV) -m pytest -m large $(PYTEST_ARGS) tests/test_large.py
+
+accuracy: $(BUILT)
+	$(IN_VENV) -m benchmarks.accuracy
 
 bench: $(BUILT)
 	$(IN_VENV) -m benchmarks $(BENCH_ARGS)
@@ -92,8 +118,23 @@ build/emulated-%/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
 test-emulated: build/emulated-plain/built build/emulated-sanitized/built
 	cd build/emulated-plain && $(IN_VENV_HERE) -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(addprefix ../../,$(EMULATED_TESTS))
 	cd build/emulated-plain && $(IN_VENV_HERE) ../../tests/cuda_emulation/permuted.py
-	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/cuda_emulation/sanitized.py -n $(WORKERS) \
+	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) \
 	  $(addprefix ../../,$(SANITIZED_TESTS))
+
+# The CPU's own kernels, with every test that does not start a compiler or measure memory; then its threads, without torch.
+# One process each, for what one of them finds ends it.
+build/sanitized/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
+	@echo "== compiling the CPU kernels with sanitizers"
+	@TORCH_POOLING_SANITIZE=1 $(IN_VENV) setup.py --quiet build --build-lib build/sanitized --build-temp build/sanitized-objects
+	@touch $@
+
+sanitize: build/sanitized/built
+	cd build/sanitized && LEAKS=1 $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) \
+	  $(addprefix ../../,$(TESTS))
+	$(IN_VENV) tests/sanitizers/run.py threads build/sanitized-threads
+
+test-matrix:
+	tests/matrix.sh
 
 check-cuda: $(VENV)/requirements.stamp
 	$(IN_VENV) tests/cuda_emulation/check_cuda.py $(CHECK_ARGS)

@@ -9,6 +9,7 @@ files left out (csrc/cuda and csrc/register_cuda.cpp), never a macro.
     python setup.py build_ext --inplace       the same, for work in this folder; compiles what changed (ninja)
     MAX_JOBS=1, CXX=clang++                   fewer compilers at a time, another compiler
     TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX"        GPUs to compile for (default: the ones at hand)
+    TORCH_POOLING_SANITIZE=1                  for tests: with AddressSanitizer, UBSan and libstdc++'s assertions (make sanitize)
     TORCH_POOLING_EMULATE=plain | sanitized   for tests: csrc/cuda by the C++ compiler against tests/cuda_emulation, in
                                               the place of the CPU kernels (make test-emulated)
 """
@@ -205,6 +206,9 @@ def extension() -> setuptools.Extension:
     headers = [f"-isystem{path}" for path in cpp_extension.include_paths(device_type="cuda" if cuda else "cpu")]  # theirs may warn
     cxx = ["-std=c++20", "-O3", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
     includes = [os.path.abspath("csrc")]
+    if os.environ.get("TORCH_POOLING_SANITIZE") == "1":
+        # Python's own flags make overflow defined; here it is an error. Warnings are known to be wrong where code is instrumented.
+        cxx += [*EMULATION_FLAGS["sanitized"], "-fno-wrapv", "-fno-omit-frame-pointer", "-D_GLIBCXX_ASSERTIONS", "-Wno-error"]
     if emulation is not None:
         cxx += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", *EMULATION_FLAGS[emulation]]
         includes.insert(0, os.path.abspath("tests/cuda_emulation/include"))

@@ -13,46 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import torch_pooling  # noqa: F401 - registers the operators
+from good_calls import GRAD, INPUT, OPS, SIZE
+from good_calls import SINGLE as GOOD
 
-OPS = torch.ops.torch_pooling
 HUGE = 2**62
-WINDOW = {"rank": 2, "kernel_size": [3, 2], "stride": [2, 2], "padding": [1, 0], "dilation": [1, 1], "sizing": 0}
-SIZE = [5, 6]  # gives 3 x 3 outputs
-GRAD = torch.arange(2.0 * 3 * 3 * 3).view(2, 3, 3, 3) - 20
-INPUT = ((torch.arange(2.0 * 3 * 5 * 6) * 7) % 11).view(2, 3, 5, 6)
-OUTPUT_SIZE = [2, 4]
-ADAPTIVE_GRAD = torch.arange(2.0 * 3 * 2 * 4).view(2, 3, 2, 4) - 20
-
-
-def _good() -> dict[str, dict[str, Any]]:
-    """A right call of every operator."""
-    _, offsets = OPS.max_pool_with_offsets(INPUT, **WINDOW)
-    _, adaptive = OPS.adaptive_max_pool_with_offsets(INPUT, OUTPUT_SIZE)
-    average = WINDOW | {"count_include_pad": True, "divisor_override": None}
-    return {
-        "max_pool": {"input": INPUT, **WINDOW},
-        "max_pool_with_offsets": {"input": INPUT, **WINDOW},
-        "avg_pool": {"input": INPUT, **average},
-        "adaptive_avg_pool": {"input": INPUT, "output_size": OUTPUT_SIZE},
-        "adaptive_max_pool": {"input": INPUT, "output_size": OUTPUT_SIZE},
-        "adaptive_max_pool_with_offsets": {"input": INPUT, "output_size": OUTPUT_SIZE},
-        "avg_pool_backward": {"grad_output": GRAD, "input_size": SIZE, **average, "channels_last": False},
-        "max_pool_backward": {
-            "grad_output": GRAD, "offsets": offsets, "input_size": SIZE, **WINDOW, "channels_last": False,
-        },
-        "max_pool_gather": {"input": INPUT, "offsets": offsets, **WINDOW},
-        "max_pool_indices": {"offsets": offsets, "input_size": SIZE, **WINDOW},
-        "adaptive_avg_pool_backward": {"grad_output": ADAPTIVE_GRAD, "input_size": SIZE, "channels_last": False},
-        "adaptive_max_pool_backward": {
-            "grad_output": ADAPTIVE_GRAD, "offsets": adaptive, "input_size": SIZE, "channels_last": False,
-        },
-        "adaptive_max_pool_gather": {"input": INPUT, "offsets": adaptive, "output_size": OUTPUT_SIZE},
-        "adaptive_max_pool_indices": {"offsets": adaptive, "input_size": SIZE},
-    }
-
-
-GOOD = _good()
 OPERATORS = list(GOOD)
 
 

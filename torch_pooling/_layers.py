@@ -147,14 +147,15 @@ def global_max_pool(
 
 def _masked_max(input: Tensor, valid: Tensor, keepdim: bool, return_indices: bool, data_format: str) -> Any:
     lowest = -torch.inf if input.is_floating_point() else torch.iinfo(input.dtype).min
-    filled = torch.where(valid, input, lowest)
-    values, indices = _ADAPTIVE_MAX[input.dim() - 3](filled, 1, True)
+    with torch.no_grad():
+        _, indices = _ADAPTIVE_MAX[input.dim() - 3](torch.where(valid, input, lowest), 1, True)
     found = valid.flatten(2).any(2).view(-1, *(1,) * (input.dim() - 1))
     # Among nothing but the lowest value the first position wins: take the first that counts.
     first = valid.flatten(2).int().argmax(2).view_as(found)
     at = valid.expand_as(input).flatten(2).gather(2, indices.flatten(2)).view_as(indices)
-    values = torch.where(found, values, 0)
     indices = torch.where(at, indices, first)
+    # Read from the input, so that the gradient goes there as well.
+    values = torch.where(found, input.flatten(2).gather(2, indices.flatten(2)).view_as(indices), 0)
     kept = _kept(values, keepdim, data_format), _kept(indices, keepdim, data_format)
     return kept if return_indices else kept[0]
 

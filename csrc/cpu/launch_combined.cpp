@@ -154,6 +154,15 @@ void add(DType dtype, void* sums, const void* terms, int64_t count) {
     for (int64_t i = 0; i < count; ++i) store(sum[i], widened(sum[i]) + widened(term[i]));
   });
 }
+// values[i] becomes its mean with terms[i]. Halves are added: the sum of two numbers may lie beyond the type where their mean does not.
+void mix(DType dtype, void* values, const void* terms, int64_t count) {
+  with_float(dtype, [&](auto tag) {
+    using T = decltype(tag);
+    T* const value = static_cast<T*>(values);
+    const T* const term = static_cast<const T*>(terms);
+    for (int64_t i = 0; i < count; ++i) store(value[i], widened(value[i]) / 2 + widened(term[i]) / 2);
+  });
+}
 void halve(DType dtype, void* values, int64_t count) {
   with_float(dtype, [&](auto tag) {
     auto* const value = static_cast<decltype(tag)*>(values);
@@ -280,10 +289,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
       char* const target = static_cast<char*>(offsets) + begin_of(saved, piece) * offset_bytes[static_cast<int>(type)];
       codes.store[static_cast<int>(type)]({args.codes, target, {}, piece.channels, nullptr, {0, 0, 0}, 1});
     }
-    if (mean) {
-      add(combined.dtype, average, maximum, piece.channels);
-      halve(combined.dtype, average, piece.channels);
-    }
+    if (mean) mix(combined.dtype, average, maximum, piece.channels);
   });
 }
 
@@ -322,9 +328,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
         spread(combined, saved, piece, outputs, offset_size, codes, offsets);
       }
       if (combined.form == Form::Mean && part > 0) {
-        char* const sum = static_cast<char*>(output) + begin_of(place, piece) * bytes;
-        add(combined.dtype, sum, results, count);
-        halve(combined.dtype, sum, count);
+        mix(combined.dtype, static_cast<char*>(output) + begin_of(place, piece) * bytes, results, count);
       } else if (!direct) {
         spread(combined, place, piece, outputs, bytes, results, output);
       }

@@ -323,6 +323,8 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
     float_to_bfloat16<N>(p, convert<float, N>(v));
   } else if constexpr (std::is_same_v<T, HalfBits>) {
     float_to_half<N>(p, convert<float, N>(v));
+  } else if constexpr (std::is_floating_point_v<T>) {  // double lanes, of a long window
+    store_as(p, convert<T, N>(v));
   } else {  // wider integer lanes: their lowest value, of a window with nothing in it, becomes the type's own
     const auto lowest = broadcast<Lane, N>(std::numeric_limits<T>::lowest());
     store_as(p, convert<T, N>(select(v < lowest, lowest, v)));

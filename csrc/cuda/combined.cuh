@@ -41,9 +41,8 @@ __device__ __forceinline__ int64_t at_place(const Place& place, int64_t sample, 
 }
 
 template <class T>
-__device__ __forceinline__ T mean_of(T average, T maximum) {  // rounded as an addition and a division
-  const T sum = narrow<T>(widen(average) + widen(maximum));
-  return narrow<T>(widen(sum) / 2);
+__device__ __forceinline__ T mean_of(T average, T maximum) {  // of halves: the sum may lie beyond the type
+  return narrow<T>(widen(average) / 2 + widen(maximum) / 2);
 }
 
 template <class T, CombinedTask task>

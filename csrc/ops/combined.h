@@ -125,6 +125,7 @@ struct CombinedPool {
     for (auto& part : result.parts) part.channels = held / each;
     if constexpr (Device::computes) result.combined.channels = result.parts[0].channels;
     check_like(op, "grad_output", grad_output, result, false);
+    if constexpr (Device::computes) check_memory(op, "grad_output", grad_output);
     return result;
   }
 
@@ -221,6 +222,7 @@ struct CombinedPool {
     TORCH_CHECK(type.has_value(), op, ": offsets must be of type uint8, uint16, int32 or int64, but got ", offsets->scalar_type());
     TORCH_CHECK(offsets->device() == beside.device(), op, ": offsets must be on ", beside.device(), ", but are on ", offsets->device());
     check_like(op, "offsets", *offsets, plan, true);
+    if constexpr (Device::computes) check_memory(op, "offsets", *offsets);
     return {*offsets, *type};
   }
 

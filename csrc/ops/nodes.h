@@ -54,7 +54,7 @@ struct InputSpace {  // the space of the input, which a gradient must be brought
 
   static InputSpace of(const Tensor& input, int64_t rank) {
     InputSpace place;
-    if (input.dim() < rank) return place;  // a wrong call: the operator itself says so
+    if (rank < 0 || input.dim() < rank) return place;  // a wrong call: the operator itself says so
     const auto sizes = input.sym_sizes();
     place.size.assign(sizes.end() - rank, sizes.end());
     if (input.dim() == rank + 1 || input.dim() == rank + 2) {

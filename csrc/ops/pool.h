@@ -219,6 +219,7 @@ struct Pool {
   static OffsetType check_offsets(const OpName& op, const at::Tensor& offsets) {
     const std::optional<OffsetType> type = offset_type_of(offsets.scalar_type());
     TORCH_CHECK(type.has_value(), op, ": offsets must be of type uint8, uint16, int32 or int64, but got ", offsets.scalar_type());
+    if constexpr (Device::computes) check_memory(op, "offsets", offsets);
     return *type;
   }
   static void check_matches(const OpName& op, const at::Tensor& offsets, const char* name, const at::Tensor& other) {

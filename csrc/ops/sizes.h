@@ -70,6 +70,15 @@ inline void check_rank(const OpName& op, int64_t rank) {
   TORCH_CHECK(rank >= 1 && rank <= 3, op, ": rank must be 1, 2 or 3 spatial axes, but got ", rank);
 }
 
+// A tensor keeps its sizes when its storage is taken away (resize_(0), which sharding does between uses) or was made too small.
+inline void check_memory(const OpName& op, const char* name, const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return;
+  int64_t last = tensor.storage_offset();
+  for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
+  const auto needed = static_cast<size_t>(last + 1) * tensor.itemsize(), held = tensor.storage().nbytes();
+  TORCH_CHECK(needed <= held, op, ": ", name, " of sizes ", tensor.sizes(), " needs a storage of ", needed, " bytes, but has one of ", held);
+}
+
 // Which empty channels torch accepts: none, those of an unbatched input, or all.
 enum class NoChannels { Refused, Unbatched, Accepted };
 
@@ -78,6 +87,7 @@ template <class Int>
 Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& tensor, int64_t rank, NoChannels no_channels,
                          bool spatial_may_be_empty = false) {
   check_rank(op, rank);
+  if constexpr (std::is_same_v<Int, int64_t>) check_memory(op, name, tensor);
   const int64_t dim = tensor.dim();
   TORCH_CHECK(dim == rank + 1 || dim == rank + 2, op, ": expected ", name, " to be ", rank + 1, "-D (unbatched) or ", rank + 2,
               "-D (batched), but got ", dim, "-D with sizes ", shape_text<Int>(tensor));

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a Row must give: torch in float64 where torch defines the call, else tests/reference.py, and how far off one may be.
+
+Maxima, their indices and integers are exact. An average of n terms, in any order of additions, lies within n + 2 roundings of
+the accumulation type (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2: at most n - 1 for the sum; two for
+the division, by a reciprocal or not) times the average of absolute values; then there is one rounding to the result's type.
+Values whose sums are exact have the division's roundings only. Several reductions at once add up results that are rounded to
+the tensor's type, as a composition of single pools does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as theirs
+from torch import Tensor
+
+import reference
+from cases import Case
+from fuzz.draw import Row
+
+EXACT_SUMS = ("eighths", "ties", "zeros", "denormal", "nan", "infinite", "lowest")
+_generator = torch.Generator()
+
+
+@dataclass
+class Answer:
+    """Of a forward: float64 or int64 values and, of averages, their scale (the same of absolute values) and roundings."""
+
+    values: Tensor
+    indices: Tensor | None
+    scale: Tensor | None
+    roundings: int
+    taps: int  # elements in the largest window, or the divisor that undoes a mean
+    pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # the gradient for a grad_output, and its scale
+    pull_roundings: Callable[[bool], int]  # given whether sums of grad_output are exact
+    stored: int = 0  # parts that are rounded to the result's type before they are added; of a gradient, `pull_stored`
+    pull_stored: int = 0
+
+
+def content_of(row: Row) -> Tensor:
+    """[N, C, *spatial], float64 values that the row's type holds exactly, or int64."""
+    case, dtype = row.case, row.variant.dtype
+    _generator.manual_seed(row.seed)
+    shape = (case.batch, case.channels, *case.size)
+    content = _numbers(shape, row.values, dtype) if dtype.is_floating_point else _integers(shape, row.values, dtype)
+    if row.variant.constant == "batch":
+        return content[:1].expand(shape).clone()
+    return content[:, :1].expand(shape).clone() if row.variant.constant == "channel" else content
+
+
+def _uniform(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, generator=_generator, dtype=torch.float64)
+
+
+def _numbers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
+    info = torch.finfo(dtype)
+    if values == "normal":
+        return torch.randn(shape, generator=_generator, dtype=torch.float64).to(dtype).double()
+    if values == "huge":
+        return ((_uniform(shape) * 2 - 1) * info.max).to(dtype).double()
+    most = 2 if values in ("ties", "zeros") else 63
+    numbers = torch.randint(-most, most + 1, shape, generator=_generator).double()
+    if values == "denormal":
+        return numbers * (info.smallest_normal * info.eps)
+    if values == "zeros":
+        return torch.copysign(torch.zeros_like(numbers), numbers + 0.5)
+    numbers /= 8
+    if values == "nan":
+        numbers[_uniform(shape) < 0.08] = math.nan
+    elif values == "infinite":
+        special = _uniform(shape)
+        numbers[special < 0.05] = math.inf
+        numbers[special > 0.95] = -math.inf
+    elif values == "lowest":
+        numbers[_uniform(shape) < 0.8] = -math.inf
+    elif values not in ("eighths", "ties"):
+        raise ValueError(f"unknown values {values!r}")
+    return numbers
+
+
+def _integers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
+    info = torch.iinfo(dtype)
+    if values == "huge":
+        return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape, generator=_generator)
+    most = 2 if values == "ties" else 63
+    numbers = torch.randint(-most, most + 1, shape, generator=_generator) + (64 if dtype == torch.uint8 else 0)
+    if values == "lowest":
+        numbers[_uniform(shape) < 0.8] = info.min
+    return numbers
+
+
+def answer_of(row: Row, content: Tensor) -> Answer:
+    if row.case.batch == 0:  # the shapes of one sample, without it
+        return _without_samples(answer_of_content(row, content.new_ones(1, *content.shape[1:])))
+    return answer_of_content(row, content)
+
+
+def _without_samples(one: Answer) -> Answer:
+    def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        empty = one.pull(grad.new_ones(1, *grad.shape[1:]))[0][:0]
+        return empty, empty
+
+    indices, scale = (None if part is None else part[:0] for part in (one.indices, one.scale))
+    return replace(one, values=one.values[:0], indices=indices, scale=scale, pull=pull)
+
+
+def answer_of_content(row: Row, content: Tensor) -> Answer:
+    if row.kind in ("concat", "avgmax", "pyramid", "mixed"):
+        return _combined(row, content)
+    if "masked" in row.more:
+        return _masked(row, content)
+    if row.kind == "max":
+        return _maximum(row, content)
+    return _average(row, content)
+
+
+def mask_of(row: Row) -> Tensor:
+    """bool [N, *spatial]; of "lengths", also beyond both ends."""
+    case = row.case
+    _generator.manual_seed(row.seed + 1)
+    if row.more["masked"] == "lengths":
+        return torch.arange(case.size[0]) < lengths_of(row)[:, None]
+    threshold = _uniform((case.batch, *(1,) * case.rank)) * 1.4 - 0.2
+    return _uniform((case.batch, *case.size)) < threshold
+
+
+def lengths_of(row: Row) -> Tensor:
+    _generator.manual_seed(row.seed + 1)
+    return torch.randint(-2, row.case.size[0] + 3, (row.case.batch,), generator=_generator)
+
+
+# --- averages and sums ------------------------------------------------------------------------------------------------
+
+
+def taps_of(case: Case) -> int:
+    if case.family == "global":
+        return math.prod(case.size)
+    if case.family == "adaptive":
+        output = case.output if isinstance(case.output, tuple) else (case.output,) * case.rank
+        return math.prod(-(-n // (o or n)) + 1 for n, o in zip(case.size, output))
+    return math.prod(case.spread(case.kernel))
+
+
+def readers_of(case: Case) -> int:
+    """At most so many outputs read one input: one for each tap of a sliding window, the dual window of an adaptive one."""
+    if case.family == "global":
+        return 1
+    if case.family == "adaptive":
+        output = case.output if isinstance(case.output, tuple) else (case.output,) * case.rank
+        return math.prod(-(-(o or n) // n) + 1 for n, o in zip(case.size, output))
+    return math.prod(case.spread(case.kernel))
+
+
+def _average(row: Row, content: Tensor) -> Answer:
+    case, kind, samples = row.case, row.kind, len(content)
+    divisors = None
+    taps, readers = taps_of(case), readers_of(case)
+    if case.divisor is not None:
+        taps = max(taps, abs(case.divisor))
+    roundings = 3 if row.values in EXACT_SUMS else taps + 2
+    if kind == "sum" and row.values in EXACT_SUMS:
+        roundings = 0
+    if _torch_averages(row):
+        floating = content.is_floating_point()
+        both = torch.cat([content, content.abs()]).requires_grad_(floating)
+        output = _their_average(row, both)
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            (found,) = torch.autograd.grad(output, both, torch.cat([grad, grad.abs()]))
+            return found[:samples], found[samples:].abs()
+
+        values = output.detach()
+        scale = values[samples:].abs() if floating else None
+        values = values[:samples]
+    else:
+        windows = case.windows
+        divisors = [1] * len(windows.cells) if kind == "sum" else case.divisors
+        array = content.numpy()
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = torch.from_numpy(reference.average(array, windows, divisors))
+            scale = torch.from_numpy(reference.average(np.abs(array), windows, divisors)).abs() if content.is_floating_point() else None
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            positive = [abs(divisor) for divisor in divisors]
+            with np.errstate(invalid="ignore"):
+                return (
+                    torch.from_numpy(reference.average_backward(grad.numpy(), windows, divisors)),
+                    torch.from_numpy(reference.average_backward(grad.abs().numpy(), windows, positive)),
+                )
+
+    return Answer(values, None, scale, roundings, taps, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2)
+
+
+def _torch_averages(row: Row) -> bool:
+    case = row.case
+    if case.family != "sliding":
+        return True
+    halves = all(p <= k // 2 for p, k in zip(case.pads[0], case.spread(case.kernel))) if not case.pads_beyond_torch else False
+    fits = case.rank < 3 or all(k <= n for k, n in zip(case.spread(case.kernel), case.size))
+    return halves and fits and case.dilation in (1, (1,) * case.rank) and (row.variant.dtype.is_floating_point or case.rank > 1)
+
+
+def _their_average(row: Row, input: Tensor) -> Tensor:
+    case = row.case
+    if case.family != "sliding":
+        return getattr(theirs, f"adaptive_avg_pool{case.rank}d")(input, 1 if case.family == "global" else case.output)
+    kernel = case.spread(case.kernel)
+    stride, padding = kernel if case.stride is None else case.spread(case.stride), case.pads[0]
+    divisor = 1 if row.kind == "sum" else case.divisor
+    if case.rank == 1 and divisor is not None:  # torch's avg_pool1d has no divisor
+        window = ((1, *kernel), (1, *stride), (0, *padding))
+        return theirs.avg_pool2d(input.unsqueeze(2), *window, case.ceil_mode, case.count_include_pad, divisor).squeeze(2)
+    extra = {} if case.rank == 1 else {"divisor_override": divisor}
+    function = getattr(theirs, f"avg_pool{case.rank}d")
+    return function(input, kernel, stride, padding, case.ceil_mode, case.count_include_pad, **extra)
+
+
+# --- maxima -----------------------------------------------------------------------------------------------------------
+
+
+def _maximum(row: Row, content: Tensor) -> Answer:
+    case, dtype = row.case, row.variant.dtype
+    integers = not dtype.is_floating_point
+    if _torch_maximum(row):
+        leaf = content.double().requires_grad_(not integers)
+        if case.family == "sliding":
+            kernel, stride = case.spread(case.kernel), None if case.stride is None else case.spread(case.stride)
+            function = getattr(theirs, f"max_pool{case.rank}d")
+            output, indices = function(leaf, kernel, stride, case.pads[0], case.dilation, case.ceil_mode, return_indices=True)
+        else:
+            function = getattr(theirs, f"adaptive_max_pool{case.rank}d")
+            output, indices = function(leaf, 1 if case.family == "global" else case.output, return_indices=True)
+        values = output.detach().to(content.dtype)
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            (found,) = torch.autograd.grad(output, leaf, grad)
+            scale = torch.zeros_like(content).flatten(2).scatter_add_(2, indices.flatten(2), grad.abs().flatten(2))
+            return found, scale.view_as(content)
+    else:
+        windows = case.windows
+        lowest = torch.iinfo(dtype).min if integers else -np.inf
+        found, chosen = reference.maximum(content.numpy(), windows, lowest)
+        values, indices = torch.from_numpy(found), torch.from_numpy(chosen)
+
+        def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+            return (
+                torch.from_numpy(reference.maximum_backward(grad.numpy(), chosen, windows)),
+                torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
+            )
+
+    return Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case))
+
+
+def _torch_maximum(row: Row) -> bool:
+    """Never where a dilated window may miss the input: torch's gradient then writes outside its memory."""
+    case = row.case
+    if not row.variant.dtype.is_floating_point and row.values == "huge" and row.variant.dtype == torch.int64:
+        return False  # float64 does not hold them
+    if case.family != "sliding":
+        return True
+    if case.pads_beyond_torch:
+        return False
+    kernel, dilation = case.spread(case.kernel), case.spread(case.dilation)
+    reach_all = all(d <= n or k == 1 for d, n, k in zip(dilation, case.size, kernel))
+    return reach_all and all(p <= k // 2 for p, k in zip(case.pads[0], kernel))
+
+
+# --- heads and several at once ----------------------------------------------------------------------------------------
+
+
+def _masked(row: Row, content: Tensor) -> Answer:
+    given = mask_of(row) if row.case.batch else torch.ones(1, *row.case.size, dtype=torch.bool)
+    mask = given.unsqueeze(1).expand_as(content).flatten(2)
+    flat, ones = content.flatten(2), (1,) * row.case.rank
+    count = mask.sum(2, keepdim=True)
+    if row.kind == "avg":
+        kept = torch.where(mask, flat, 0.0)
+        values, scale = (part.sum(2, keepdim=True) / count.clamp(min=1).double() for part in (kept, kept.abs()))
+        indices = None
+        share = mask.double() / count.clamp(min=1)
+    else:
+        # Position by position, as a reader of the definition would: NaN wins, the first of equal ones else.
+        rows, chosen = [], []
+        for line, use in zip(flat.reshape(-1, flat.shape[2]).tolist(), mask.reshape(-1, flat.shape[2]).tolist()):
+            best, at = 0.0, 0
+            places = [place for place, used in enumerate(use) if used]
+            for number, place in enumerate(places):
+                if number == 0 or line[place] > best or math.isnan(line[place]):
+                    best, at = line[place], place
+            rows.append(best)
+            chosen.append(at)
+        values = torch.tensor(rows, dtype=content.dtype).view(*flat.shape[:2], 1)
+        indices = torch.tensor(chosen).view(*flat.shape[:2], 1)
+        scale = None
+        share = torch.zeros_like(flat).scatter_(2, indices, (count > 0).to(flat.dtype))
+
+    def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        with_share = torch.where(share > 0, grad.flatten(2) * share, 0.0).view_as(content)
+        return with_share, with_share.abs()
+
+    values = values.view(*content.shape[:2], *ones)
+    indices = None if indices is None else indices.view_as(values)
+    scale = None if scale is None else scale.view_as(values)
+    return Answer(values, indices, scale, flat.shape[2] + 2, flat.shape[2], pull, lambda exact: 4)
+
+
+def _parts(row: Row, input: Tensor) -> list[tuple[Tensor, bool]]:
+    """The results of one kind, and whether each is a maximum."""
+    case, rank = row.case, row.case.rank
+    if row.kind == "mixed":
+        window = (case.kernel, case.stride, case.padding)
+        return [(getattr(theirs, f"{kind}_pool{rank}d")(input, *window), kind == "max") for kind in ("max", "avg")]
+    if row.kind == "pyramid":
+        calls: list[tuple[str, Any]] = [(row.more["mode"], level) for level in row.more["levels"]]
+    else:
+        calls = [(kind, case.output) for kind in row.more.get("order", ("avg", "max"))]
+    return [(getattr(theirs, f"adaptive_{kind}_pool{rank}d")(input, size), kind == "max") for kind, size in calls]
+
+
+def _joined(row: Row, parts: list[Tensor]) -> Tensor:
+    if row.kind == "avgmax":
+        return (parts[0] + parts[1]) / 2
+    return torch.cat([part.flatten(1) for part in parts] if row.kind == "pyramid" else parts, 1)
+
+
+def _combined(row: Row, content: Tensor) -> Answer:
+    case, samples = row.case, len(content)
+    leaf = torch.cat([content, content]).requires_grad_()
+    output = _joined(row, [part for part, _ in _parts(row, leaf)])
+    # Maxima carry no rounding but, in a mean, those of the sum and the division.
+    weight = 1.0 if row.kind == "avgmax" else 0.0
+    magnitude = content.abs()
+    scale = _joined(row, [part * weight if is_max else part for part, is_max in _parts(row, magnitude)])
+    taps = math.prod(case.size) if row.kind != "mixed" else taps_of(case)
+    readers = readers_of(case) if row.kind != "pyramid" else sum(2**case.rank for _ in row.more["levels"])
+    if row.kind == "pyramid":
+        readers = sum(math.prod(-(-level // n) + 1 for n in case.size) for level in row.more["levels"])
+
+    def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]))
+        return found[:samples], found[samples:]
+
+    roundings = 4 if row.values in EXACT_SUMS else taps + 4
+    stored = 2 if row.kind == "avgmax" else 0
+    parts = len(row.more.get("levels", (0, 1)))
+    return Answer(output.detach()[:samples], None, scale, roundings, taps, pull, lambda exact: 2 * readers + 4, stored, 2 * parts)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Makes a Row's call with torch_pooling and holds values, indices, gradient, types, shapes and layout to the answers."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from battery import arrange, assert_exact, assert_layout
+from fuzz.answers import Answer, answer_of, content_of, lengths_of, mask_of
+from fuzz.draw import Row, draw
+from torch_pooling import _library, functional
+
+_in_use: tuple[str, bool] | None = None
+
+
+def use(isa: str, past_caches: bool) -> None:
+    """The kernels of a row. Forgotten by `restore`."""
+    global _in_use
+    if _in_use != (isa, past_caches):
+        _library.force_instruction_set(isa or None)
+        _library.store_past_caches_from(1 if past_caches else None)
+        _in_use = (isa, past_caches)
+
+
+def restore() -> None:
+    use("", False)
+
+
+def call(row: Row, input: Tensor, return_indices: bool = False) -> Any:
+    """The function of a row, in channels-first shape."""
+    case, kind, last = row.case, row.kind, row.channels_last_shape
+    extra: dict[str, Any] = {"data_format": "channels_last"} if last else {}
+    if return_indices:
+        extra["return_indices"] = True
+    channel = input.dim() - case.rank - 1
+    given = input.movedim(channel, -1) if last else input
+    if kind in ("concat", "avgmax"):
+        result = getattr(functional, f"{kind}_pool")(given, case.output, **row.more, **extra)
+    elif kind == "pyramid":
+        return functional.spatial_pyramid_pool(given, **row.more, **extra)
+    elif kind == "mixed":
+        result = functional.mixed_pool(given, case.kernel, case.stride, case.padding, **extra)  # type: ignore[arg-type]
+    elif case.family == "global":
+        masked, keep = row.more.get("masked"), row.more.get("keepdim", True)
+        if masked:
+            extra[masked] = lengths_of(row) if masked == "lengths" else mask_of(row)
+        result = getattr(functional, f"global_{kind}_pool")(given, keepdim=keep, **extra)
+        if not keep:
+            shape = (*input.shape[:2], *(1,) * case.rank)
+            return tuple(part.view(shape) for part in result) if return_indices else result.view(shape)
+    elif case.family == "adaptive":
+        result = getattr(functional, f"adaptive_{kind}_pool{case.rank}d")(given, case.output, **extra)
+    else:
+        function = getattr(functional, f"{kind}_pool{case.rank}d")
+        window = (case.kernel, case.stride, case.padding)
+        if kind == "max":
+            result = function(given, *window, case.dilation, case.ceil_mode, **extra)
+        elif kind == "sum":
+            result = function(given, *window, case.ceil_mode, dilation=case.dilation, **extra)
+        else:
+            result = function(given, *window, case.ceil_mode, case.count_include_pad, case.divisor, dilation=case.dilation, **extra)
+    if not last:
+        return result
+    return tuple(part.movedim(-1, channel) for part in result) if return_indices else result.movedim(-1, channel)
+
+
+def _bound(scale: Tensor, roundings: int, dtype: torch.dtype) -> Tensor:
+    """What the accumulation type may be off by; see answers.py. Each rounding may also be one of the smallest number."""
+    wide = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32)
+    return roundings * (wide.eps / 2 * scale + wide.smallest_normal * wide.eps)
+
+
+def assert_near(
+    actual: Tensor, expected: Tensor, scale: Tensor, roundings: int, stored: int, overflow: Tensor | None, what: str
+) -> None:
+    assert actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, expected {list(expected.shape)}"
+    dtype, found = actual.dtype, actual.double()
+    info = torch.finfo(dtype)
+    bound = _bound(scale, roundings, dtype) + stored * (info.eps / 2 * scale + info.smallest_normal * info.eps)
+    if dtype == torch.float64 or dtype == torch.float32:
+        # The answer itself is rounded where it is float64, too; and once to float32.
+        allowed = bound + (info.eps / 2) * expected.abs() * (roundings > 0 or dtype == torch.float32)
+    else:
+        top = (expected.abs() + bound).clamp(min=info.smallest_normal)
+        allowed = bound + info.eps / 2 * torch.exp2(top.log2().floor())
+    good = (found - expected).abs() <= allowed
+    good |= (found == expected) | (found.isnan() & expected.isnan())
+    if not bool(good.all()):
+        too_large = (expected.abs() + bound >= info.max) & expected.isfinite() & found.isinf() & (found.sign() == expected.sign())
+        good |= too_large
+        if overflow is not None:
+            good |= overflow
+    if not bool(good.all()):
+        wrong = (~good).nonzero()
+        at = tuple(wrong[0].tolist())
+        raise AssertionError(
+            f"{what}: {len(wrong)} of {actual.numel()} differ; at {at}: {found[at].item()!r}, expected {expected[at].item()!r} "
+            f"+- {allowed[at].item():.3g}"
+        )
+
+
+def _compare(row: Row, found: Tensor, answer: Answer, what: str) -> None:
+    assert found.dtype == row.variant.dtype, f"{what}: type {found.dtype}"
+    if answer.scale is None:
+        assert_exact(found, answer.values, what)
+        return
+    overflow = None
+    if row.values == "huge":  # the sum is beyond the accumulation type: whatever follows from infinities is right
+        wide = torch.finfo(torch.float64 if row.variant.dtype == torch.float64 else torch.float32)
+        overflow = ~(answer.scale * answer.taps < wide.max)
+    assert_near(found, answer.values, answer.scale, answer.roundings, answer.stored, overflow, what)
+
+
+def _unbatched(row: Row, tensor: Tensor) -> Tensor:
+    return tensor if row.variant.batched else tensor[0]
+
+
+def grad_of(row: Row, shape: torch.Size) -> tuple[Tensor, bool]:
+    """float64 [N, ...] that the row's type holds, and whether sums of it are exact."""
+    generator = torch.Generator().manual_seed(row.seed + 2)
+    if row.variant.ones:
+        return torch.ones(shape, dtype=torch.float64), True
+    if row.grads == "normal":
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(row.variant.dtype).double(), False
+    grad = torch.randint(-63, 64, shape, generator=generator).double() / 8
+    if row.grads == "nan":
+        grad[torch.rand(shape, generator=generator) < 0.05] = math.nan
+    return grad, True
+
+
+def _presented_grad(row: Row, grad: Tensor) -> Tensor:
+    variant = row.variant
+    view, layout = variant.grad_view, variant.layout
+    if view == "other_layout":
+        view, layout = "contiguous", "channels_first" if layout == "channels_last" else "channels_last"
+    given = _unbatched(row, grad).to(variant.dtype)
+    if given.dim() == 2 and row.case.rank > 1 or row.kind == "pyramid":  # rows have no axes in space
+        return given.t().contiguous().t() if view == "transposed" else given
+    return arrange(given, row.case.rank, layout, view)
+
+
+def make(seed: int, number: int) -> Row:
+    """The row of that number: the same everywhere, on builds with the same instruction sets."""
+    return draw(Random((seed << 40) + number), instruction_sets=_library.instruction_sets())
+
+
+def check(row: Row) -> None:
+    """Raises AssertionError, or whatever the call raises, where the row is not as it should be."""
+    use(row.isa, row.past_caches)
+    case, variant = row.case, row.variant
+    content = content_of(row)
+    answer = answer_of(row, content)
+    if not variant.batched:
+        answer.values = answer.values[0]
+        answer.indices = None if answer.indices is None else answer.indices[0]
+        answer.scale = None if answer.scale is None else answer.scale[0]
+    input = arrange(_unbatched(row, content).to(variant.dtype), case.rank, variant.layout, variant.view)
+    with torch.no_grad():
+        plain = call(row, input)
+    _compare(row, plain, answer, "value")
+    floating = variant.dtype.is_floating_point
+    output = plain
+    if floating:
+        input.requires_grad_()
+        output = call(row, input)
+        _compare(row, output, answer, "value with gradient")
+    if answer.indices is not None:
+        both = call(row, input, return_indices=True)
+        _compare(row, both[0], answer, "value beside indices")
+        assert both[1].dtype == torch.int64
+        assert_exact(both[1], answer.indices, "indices")
+        if row.seed % 2:
+            output = both[0]
+    has_layout = row.kind != "pyramid" and "masked" not in row.more and plain.numel() > 0
+    if has_layout:
+        assert_layout(plain.detach(), input, case, variant, "output")
+    if not floating:
+        return
+    grad, exact = grad_of(row, output.shape if variant.batched else torch.Size((1, *output.shape)))
+    (found,) = torch.autograd.grad(output, input, _presented_grad(row, grad))
+    expected, scale = answer.pull(grad)
+    assert found.dtype == variant.dtype
+    roundings = answer.pull_roundings(exact)
+    assert_near(found, _unbatched(row, expected), _unbatched(row, scale), roundings, answer.pull_stored, None, "gradient")
+    if has_layout:
+        assert_layout(found, input, case, variant, "grad_input")

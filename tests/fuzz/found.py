@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calls on which a long run disagreed, and what was wrong. Each is run by tests/test_fuzz.py on every instruction set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from battery import LAYOUTS, Variant
+from cases import Case
+from fuzz.draw import Row
+
+_FIRST, _LAST = LAYOUTS
+_LONG: dict[str, Any] = {"values": "lowest", "seed": 184063991}
+
+FOUND = [
+    # Averages of more than 1024 float32 elements with -inf among them: the lowest finite number came out, not -inf.
+    Row("avg", Case("", "global", (8, 9, 23), batch=1, channels=7), Variant(torch.float32, _FIRST, "expanded", "shifted", True), **_LONG),
+    Row("avg", Case("", "global", (6, 9, 23), batch=1, channels=9), Variant(torch.float32, _LAST, "transposed", "contiguous", True), **_LONG),
+    Row(
+        "pyramid", Case("", "adaptive", (38, 94), batch=3, channels=5), Variant(torch.float32, _FIRST, "expanded", "contiguous", True),
+        **_LONG, more={"levels": (5, 1, 6), "mode": "avg"},
+    ),
+    # The gradient of a masked maximum of nothing but -inf went to an element that does not count.
+    Row(
+        "max", Case("", "global", (4, 7), batch=3, channels=17), Variant(torch.float64, _LAST, "contiguous", "other_layout", True),
+        values="lowest", seed=165909130, more={"keepdim": True, "masked": "mask"},
+    ),
+    # The mean of an average and a maximum overflowed where only their sum is beyond the type.
+    Row(
+        "avgmax", Case("", "adaptive", (11, 7, 6), output=(21, 1, 2), batch=2, channels=3),
+        Variant(torch.float16, _LAST, "transposed", "sliced", True), values="huge", grads="normal", seed=1036606659,
+    ),
+]  # fmt: skip

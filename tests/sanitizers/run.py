@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sanitizers on the CPU's own kernels and on the emulated ones: `make sanitize`, `make test-emulated`.
+
+run.py pytest ARGS     pytest under AddressSanitizer and UBSan, whose runtimes must be loaded before Python: any finding ends the
+                       process. Of leaks those are counted that have our library on the stack (Python itself never frees all).
+run.py threads FOLDER  builds threads.cpp and csrc/cpu without torch, under ThreadSanitizer and under AddressSanitizer and UBSan with
+                       libstdc++'s assertions, and runs both; a planted race must be reported.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from glob import glob
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+COMPILER = shlex.split(os.environ.get("CXX", "c++"))
+BUILDS = {
+    "tsan": ["-fsanitize=thread"],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"],
+}
+
+
+def library(name: str) -> str:
+    found = subprocess.run([*COMPILER, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def our_leaks(reports: str) -> list[str]:
+    """Leaks, each with its stack, that our library is part of."""
+    leaks = [part for part in reports.split("\n\n") if "leak of" in part]
+    return [leak for leak in leaks if "torch_pooling/_C." in leak or "/csrc/" in leak]
+
+
+def run_pytest(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "LD_PRELOAD": ":".join(library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")),  # of what throws, too
+            "ASAN_OPTIONS": f"detect_leaks={os.environ.get('LEAKS', '0')}:detect_stack_use_after_return=0",
+            "LSAN_OPTIONS": f"exitcode=0:log_path={folder}/leaks",
+            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+        }
+        code = subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment).returncode
+        leaks = our_leaks("".join(Path(path).read_text() for path in glob(f"{folder}/leaks*")))
+    for leak in leaks:
+        print(leak)
+    if leaks:
+        print(f"{len(leaks)} leaks with torch_pooling on the stack")
+    return code or int(bool(leaks))
+
+
+def run_threads(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    programs = {}
+    for name, flags in BUILDS.items():
+        objects = []
+        for source in [str(HERE / "threads.cpp"), *sorted(glob(str(ROOT / "csrc/cpu/*.cpp")))]:
+            made = folder / f"{name}-{Path(source).stem}.o"
+            objects.append(str(made))
+            newest = max(os.path.getmtime(path) for path in glob(str(ROOT / "csrc/c*/*")) + glob(str(HERE / "**/*"), recursive=True))
+            if made.exists() and made.stat().st_mtime > newest:
+                continue
+            includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
+            command = [*COMPILER, "-std=c++20", "-O1", "-g1", *flags, *includes, "-c", source, "-o", str(made)]
+            print(f"{name}: {Path(source).name}", flush=True)
+            subprocess.run(command, check=True)
+        programs[name] = str(folder / name)
+        subprocess.run([*COMPILER, *flags, "-pthread", *objects, "-o", programs[name]], check=True)
+    planted = subprocess.run([programs["tsan"], "--plant"], capture_output=True, text=True)
+    if planted.returncode == 0 or "data race" not in planted.stderr:
+        print("ThreadSanitizer did not see a planted race")
+        return 1
+    options = {"TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return max(subprocess.run([program], env=os.environ | options).returncode for program in programs.values())
+
+
+def main() -> int:
+    if len(sys.argv) > 1 and sys.argv[1] == "pytest":
+        return run_pytest(sys.argv[2:])
+    if len(sys.argv) == 3 and sys.argv[1] == "threads":
+        return run_threads(Path(sys.argv[2]))
+    print(__doc__)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

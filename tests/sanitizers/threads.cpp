@@ -1,0 +1,158 @@
+// Every launcher of csrc/cpu on 1 and on several threads, and from several callers at once, without torch: compiled with
+// -fsanitize=thread by tests/sanitizers/run.py, and with it absent (--plant) one race is added that must be reported.
+// Results must be the same bits whatever the number of threads. Memory of exact sizes, for AddressSanitizer as well.
+// SPDX-License-Identifier: BSD-3-Clause
+#include <ATen/Parallel.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/launch.h"
+#include "cpu/launch_combined.h"
+
+using namespace torch_pooling;
+
+namespace {
+
+struct Shape {
+  int64_t batch, channels, size[3], kernel, stride, padding, dilation;
+};
+constexpr Shape shapes[] = {
+    {2, 17, {1, 61, 67}, 3, 1, 1, 1}, {2, 9, {1, 64, 66}, 2, 2, 0, 1},   {1, 5, {1, 90, 130}, 3, 2, 1, 1},   {1, 3, {1, 80, 90}, 31, 1, 15, 1},
+    {1, 4, {9, 40, 41}, 3, 2, 1, 1},  {3, 33, {1, 1, 2100}, 5, 3, 2, 1}, {1, 1, {1, 1, 70000}, 9, 1, 4, 1},  {2, 8, {1, 50, 70}, 3, 1, 2, 2},
+    {1, 64, {1, 56, 56}, 56, 1, 0, 1}, {1, 2, {1, 300, 300}, 7, 5, 3, 1},
+};
+
+int64_t bytes_of(DType type) {
+  switch (type) {
+    case DType::Float64: case DType::Int64: return 8;
+    case DType::Float32: case DType::Int32: return 4;
+    case DType::BFloat16: case DType::Float16: case DType::Int16: return 2;
+    case DType::Int8: case DType::UInt8: return 1;
+  }
+  std::abort();
+}
+
+using Bytes = std::vector<unsigned char>;
+
+// Small numbers of any type: ties, both signs, no NaN.
+Bytes numbers(DType type, int64_t count) {
+  Bytes bytes(static_cast<size_t>(count * bytes_of(type)));
+  for (int64_t i = 0; i < count; ++i) {
+    const auto value = static_cast<int>(i * 7919 % 61 - 30);
+    unsigned char* const at = bytes.data() + i * bytes_of(type);
+    const auto put = [&](auto number) { std::memcpy(at, &number, sizeof(number)); };
+    switch (type) {
+      case DType::Float32: put(static_cast<float>(value) / 8); break;
+      case DType::Float64: put(static_cast<double>(value) / 8); break;
+      case DType::BFloat16: put(static_cast<uint16_t>(0x3f80 + (value << 4))); break;
+      case DType::Float16: put(static_cast<uint16_t>(0x3c00 + (value << 4))); break;
+      case DType::Int8: case DType::UInt8: put(static_cast<unsigned char>(value + 64)); break;
+      case DType::Int16: put(static_cast<int16_t>(value)); break;
+      case DType::Int32: put(static_cast<int32_t>(value)); break;
+      case DType::Int64: put(static_cast<int64_t>(value)); break;
+    }
+  }
+  return bytes;
+}
+
+Problem problem_of(const Shape& shape, DType type, Layout layout) {
+  Problem problem;
+  problem.dtype = type, problem.layout = layout, problem.batch = shape.batch, problem.channels = shape.channels;
+  for (int axis = 0; axis < 3; ++axis) {
+    const bool flat = shape.size[axis] == 1;
+    problem.axes[axis] = Axis::sliding(shape.size[axis], flat ? 1 : shape.kernel, flat ? 1 : shape.stride, flat ? 0 : shape.padding,
+                                       flat ? 0 : shape.padding, flat ? 1 : shape.dilation, false);
+  }
+  return problem;
+}
+
+// All results of one problem, one after the other.
+Bytes results(const Problem& given) {
+  Problem problem = given;
+  const int64_t size = bytes_of(problem.dtype), inputs = problem.input_elements(), outputs = problem.output_elements();
+  const bool floating = static_cast<int>(problem.dtype) <= static_cast<int>(DType::Float16);
+  const Bytes input = numbers(problem.dtype, inputs), grad = numbers(problem.dtype, outputs);
+  Bytes all;
+  const auto keep = [&](const Bytes& part) { all.insert(all.end(), part.begin(), part.end()); };
+  const OffsetType type = problem.window_elements() <= 256 ? OffsetType::UInt8 : OffsetType::UInt16;
+  Bytes output(static_cast<size_t>(outputs * size)), offsets(static_cast<size_t>(outputs * (type == OffsetType::UInt8 ? 1 : 2)));
+  cpu::max_pool(problem, input.data(), output.data(), nullptr, type), keep(output);
+  cpu::max_pool(problem, input.data(), output.data(), offsets.data(), type), keep(output), keep(offsets);
+  cpu::max_pool_gather(problem, input.data(), offsets.data(), type, output.data()), keep(output);
+  Bytes indices(static_cast<size_t>(outputs * 8));
+  cpu::max_pool_indices(problem, offsets.data(), type, reinterpret_cast<int64_t*>(indices.data())), keep(indices);
+  if (!floating) return all;
+  Bytes grad_input(static_cast<size_t>(inputs * size));
+  const OffsetsName name = cpu::look_at_offsets(problem, offsets.data(), type);
+  cpu::max_pool_backward(problem, grad.data(), offsets.data(), type, name, grad_input.data()), keep(grad_input);
+  for (const bool average : {false, true}) {
+    problem.average = average;
+    cpu::avg_pool(problem, input.data(), output.data()), keep(output);
+    cpu::avg_pool_backward(problem, grad.data(), grad_input.data()), keep(grad_input);
+  }
+  Combined both;
+  both.dtype = problem.dtype, both.layout = problem.layout, both.batch = problem.batch, both.channels = problem.channels;
+  both.part_count = 2;
+  both.parts[1].max = true;
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int part = 0; part < 2; ++part) both.parts[part].axes[axis] = Axis::adaptive_to(problem.axes[axis].input, problem.axes[axis].input == 1 ? 1 : 5);
+  }
+  const int64_t each = problem.batch * problem.channels * both.parts[0].outputs();
+  const Bytes grads = numbers(problem.dtype, 2 * each);
+  Bytes together(static_cast<size_t>(2 * each * size)), saved(static_cast<size_t>(each * 4));
+  cpu::combined_pool(both, input.data(), together.data(), saved.data(), OffsetType::Int32), keep(together), keep(saved);
+  cpu::combined_pool_gather(both, input.data(), saved.data(), OffsetType::Int32, together.data()), keep(together);
+  cpu::combined_pool_backward(both, grads.data(), saved.data(), OffsetType::Int32, grad_input.data()), keep(grad_input);
+  return all;
+}
+
+void plant_a_race() {
+  volatile int64_t shared = 0;
+  at::thread_count() = 4;
+  at::parallel_for(0, 4, 1, [&](int64_t, int64_t) { for (int i = 0; i < 1000; ++i) shared = shared + 1; });
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count > 1 && std::string(arguments[1]) == "--plant") return plant_a_race(), 0;
+  int compared = 0;
+  for (const std::string& isa : cpu::runnable_instruction_sets()) {
+    cpu::force_instruction_set(isa);
+    for (const int64_t past : {int64_t{0}, int64_t{1}}) {
+      cpu::store_past_caches_from(past);
+      for (const Shape& shape : shapes) {
+        for (const DType type : {DType::Float32, DType::Float64, DType::BFloat16, DType::Float16, DType::Int8, DType::Int64}) {
+          for (const Layout layout : {Layout::ChannelsFirst, Layout::ChannelsLast}) {
+            const Problem problem = problem_of(shape, type, layout);
+            at::thread_count() = 1;
+            const Bytes one = results(problem);
+            for (const int threads : {2, 5}) {
+              at::thread_count() = threads;
+              if (results(problem) != one) {
+                std::fprintf(stderr, "%d threads give other bits: shape %d, type %d, layout %d, %s\n", threads,
+                             static_cast<int>(&shape - shapes), static_cast<int>(type), static_cast<int>(layout), isa.c_str());
+                return 1;
+              }
+              ++compared;
+            }
+          }
+        }
+      }
+    }
+    // Callers at once, each with threads of its own.
+    at::thread_count() = 2;
+    std::vector<std::thread> callers;
+    for (const Shape& shape : shapes) callers.emplace_back([&shape] { results(problem_of(shape, DType::Float32, Layout::ChannelsLast)); });
+    for (std::thread& caller : callers) caller.join();
+  }
+  std::printf("%d comparisons, the same bits on 1, 2 and 5 threads\n", compared);
+  return 0;
+}

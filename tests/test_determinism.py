@@ -1,0 +1,108 @@
+"""The same bits on every run, for every number of threads, and, of maxima, on every instruction set.
+
+How far averages of two instruction sets may lie apart is bounded here and stated in docs/trust.md.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from battery import FLOATS, LAYOUTS, arrange
+from conftest import INSTRUCTION_SETS
+from torch_pooling import _library, functional
+
+RUNS, THREADS = 20, (1, 2, 3, 4, 5, 6, 7, 8)
+SIZES: dict[int, tuple[int, ...]] = {1: (15_001,), 2: (90, 103), 3: (15, 20, 31)}  # enough for several threads
+
+
+def _pools(rank: int) -> dict[str, Callable[[Tensor], Any]]:
+    """Every function, with windows that go different ways through the kernels: small, large, far apart, global."""
+    pool = {name: getattr(functional, f"{name}_pool{rank}d") for name in ("max", "avg", "sum", "adaptive_max", "adaptive_avg")}
+    large = {1: 301, 2: 21, 3: 7}[rank]
+    calls: dict[str, Callable[[Tensor], Any]] = {
+        "max 2": lambda x: pool["max"](x, 2),
+        "max 3 s1": lambda x: pool["max"](x, 3, 1, 1, return_indices=True),
+        "max 3 s2 d2": lambda x: pool["max"](x, 3, 2, 2, 2),
+        "max large": lambda x: pool["max"](x, large, 1, large // 2),
+        "avg 2": lambda x: pool["avg"](x, 2),
+        "avg 3 s2": lambda x: pool["avg"](x, 3, 2, 1, count_include_pad=False),
+        "avg large": lambda x: pool["avg"](x, large, 1, large // 2),
+        "sum same": lambda x: pool["sum"](x, 4, 3, "same"),
+        "adaptive_max": lambda x: pool["adaptive_max"](x, 7, return_indices=True),
+        "adaptive_avg": lambda x: pool["adaptive_avg"](x, 7),
+        "global_avg": functional.global_avg_pool,
+        "global_max": functional.global_max_pool,
+        "concat": lambda x: functional.concat_pool(x, 3),
+        "avgmax": functional.avgmax_pool,
+        "pyramid": lambda x: functional.spatial_pyramid_pool(x, (1, 2, 5), "avg"),
+        "mixed": functional.mixed_pool,
+    }
+    return calls
+
+
+def _all(call: Callable[[Tensor], Any], input: Tensor) -> list[Tensor]:
+    result = call(input)
+    parts = list(result) if isinstance(result, tuple) else [result]
+    grad = torch.sin(torch.arange(parts[0].numel(), dtype=torch.float64)).to(input.dtype).view(parts[0].shape)
+    return [part.detach() for part in parts] + list(torch.autograd.grad(parts[0], input, grad))
+
+
+def _input(rank: int, dtype: torch.dtype, layout: str) -> Tensor:
+    random = torch.Generator().manual_seed(rank)
+    return arrange(torch.randn(2, 5, *SIZES[rank], generator=random).to(dtype), rank, layout).requires_grad_()
+
+
+def _same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    _library.force_instruction_set(None)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_runs_and_threads(rank: int, dtype: torch.dtype, layout: str, restored: None) -> None:
+    """20 runs of each call, on 1 to 8 threads in turn, forward and backward; the memory of results differs from run to run."""
+    input = _input(rank, dtype, layout)
+    for name, call in _pools(rank).items():
+        torch.set_num_threads(1)
+        expected, kept = _all(call, input), []
+        for run in range(1, RUNS):
+            torch.set_num_threads(THREADS[run % len(THREADS)])
+            kept.append(_all(call, input))
+            assert _same(kept[-1], expected), (name, run)
+            if len(kept) > 3:
+                del kept[0]
+
+
+@pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_instruction_sets(rank: int, dtype: torch.dtype, layout: str, restored: None) -> None:
+    """Maxima bit for bit; averages within a few roundings of the type they are added in, and one of the result's."""
+    input = _input(rank, dtype, layout)
+    wide = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    for name, call in _pools(rank).items():
+        found = []
+        for isa in INSTRUCTION_SETS:
+            _library.force_instruction_set(isa)
+            found.append(_all(call, input))
+        for other in found[1:]:
+            if "max" in name and name != "avgmax":
+                assert _same(other, found[0]), name
+                continue
+            for one, two in zip(other, found[0], strict=True):
+                scale = max(1.0, float(two.double().abs().max()))
+                bound = 32 * wide * scale + (0 if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).eps * two.double().abs())
+                assert bool(((one.double() - two.double()).abs() <= bound).all()), name

@@ -1,0 +1,115 @@
+"""Wrong calls by the thousand, in a process of their own: an exception that names what is wrong, or a right answer; never a signal.
+
+tests/fuzz/hostile.py makes them; `make hostile` runs as many as it is told. Below, calls that crash others, by name.
+"""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from emulated import EMULATED
+from fuzz import hostile
+from good_calls import ALL, INPUT, OPS
+from torch_pooling import functional
+
+TESTS = Path(__file__).parent
+
+
+def test_three_thousand_wrong_calls() -> None:
+    """A process of its own: memory is limited there, and a signal would be seen."""
+    places = [str(TESTS), *filter(None, sys.path)]
+    command = [sys.executable, "-W", "ignore", "-m", "fuzz", "hostile", "--cases", "3000", "--minutes", "8", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(places)}, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "3000 cases" in done.stdout and " 0 disagreements" in done.stdout, done.stdout
+
+
+def test_wrong_calls_cover_every_argument_and_tensor() -> None:
+    calls = [hostile.make(1, number) for number in range(20_000)]
+    assert {(call.operator, name) for call in calls for name in call.spoiled} == {
+        (operator, name) for operator, good in ALL.items() for name in good
+    }
+    drawn = {value for call in calls for value in call.spoiled.values() if isinstance(value, str)}
+    assert drawn >= set(hostile.TENSORS)
+
+
+def _tensors(operator: str) -> list[str]:
+    return [name for name, value in ALL[operator].items() if isinstance(value, torch.Tensor)]
+
+
+@pytest.mark.parametrize("operator, argument", [(operator, name) for operator in ALL for name in _tensors(operator)])
+def test_a_tensor_whose_memory_was_taken_away(operator: str, argument: str) -> None:
+    """Sharding does so between uses. torch's own pools read through the null pointer."""
+    tensor = ALL[operator][argument].clone()
+    tensor.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match=f"{argument} of sizes .* needs a storage of"):
+        getattr(OPS, operator)(**ALL[operator] | {argument: tensor})
+    small = ALL[operator][argument].clone()
+    small.untyped_storage().resize_(small.untyped_storage().nbytes() - small.itemsize)
+    with pytest.raises(RuntimeError, match="needs a storage of"):
+        getattr(OPS, operator)(**ALL[operator] | {argument: small})
+
+
+@pytest.mark.parametrize("rank", [-(2**63) + 1, -7, -1, 0, 4, 2**31, 2**63 - 1])
+@pytest.mark.parametrize("operator", [operator for operator, good in ALL.items() if "rank" in good])
+def test_ranks(operator: str, rank: int) -> None:
+    """With and without a gradient: the derivative looks at the input's sizes before the operator does."""
+    for gradient in (False, True):
+        call = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in ALL[operator].items()}
+        for name in ("input", "grad_output"):
+            if name in call:
+                call[name].requires_grad_(gradient)
+        with pytest.raises(RuntimeError, match="rank"):
+            getattr(OPS, operator)(**call | {"rank": rank})
+
+
+def test_pt194803_pt194800_adaptive_gradients_of_another_size() -> None:
+    """torch's _adaptive_avg_pool2d_backward of (1, 2000, 64, 64) for an input (1, 1, 1, 1) corrupts the heap, the 3-D one reads past."""
+    assert OPS.adaptive_avg_pool_backward(torch.ones(1, 200, 64, 64), [1, 1], False).shape == (1, 200, 1, 1)
+    assert OPS.adaptive_avg_pool_backward(torch.ones(1, 20, 8, 8, 8), [1, 1, 1], False).shape == (1, 20, 1, 1, 1)
+    with pytest.raises(RuntimeError, match="grad_output"):
+        OPS.adaptive_avg_pool_backward(torch.ones(8, 8), [1, 1, 1], False)
+
+
+@pytest.mark.skipif(EMULATED, reason="on a GPU nobody looks at offsets beforehand")
+@pytest.mark.parametrize("value", [10**9, -(10**9), 2**62, -1])
+def test_pt142459_pt122024_positions_that_are_nowhere(value: int) -> None:
+    """torch's max_pool2d backward with such an index, and max_pool3d's with a batch of indices missing, end in a signal."""
+    for rank in (2, 3):
+        input = torch.zeros(2, 3, *(6,) * rank)
+        window = {"rank": rank, "kernel_size": [2], "stride": [2], "padding": [0], "dilation": [1], "sizing": 0}
+        output, offsets = OPS.max_pool_with_offsets(input, **window)
+        size = list(input.shape[2:])
+        with pytest.raises(RuntimeError, match="offsets"):
+            OPS.max_pool_backward(output, torch.full_like(offsets, value, dtype=torch.int64), size, **window, channels_last=False)
+        with pytest.raises(RuntimeError, match="offsets"):
+            OPS.max_pool_backward(output, offsets[:0], size, **window, channels_last=False)
+
+
+def test_windows_without_an_element_do_not_reach_outside() -> None:
+    """max_pool2d of (3, 2, 2, 13), k2 p1 d3: torch's backward aborts with "free(): invalid size"."""
+    for rank in (1, 2, 3):
+        for layout in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d):
+            if layout != torch.contiguous_format and rank != (2 if layout == torch.channels_last else 3):
+                continue
+            input = torch.randn(3, 2, *(2, 13, 2)[-rank:] if rank < 3 else (2, 13, 2)).contiguous(memory_format=layout).requires_grad_()
+            pool = getattr(functional, f"max_pool{rank}d")
+            output, indices = pool(input, 2, None, 1, 3, return_indices=True)
+            assert int(indices.min()) >= 0 and int(indices.max()) < input[0, 0].numel()
+            empty = output.isinf()
+            assert bool(empty.any())
+            (grad,) = torch.autograd.grad(output, input, torch.ones_like(output))
+            assert float(grad.sum()) == float((~empty).sum())
+
+
+def test_subclasses_keep_their_answers() -> None:
+    expected = functional.max_pool2d(INPUT, 2)
+    assert torch.equal(functional.max_pool2d(INPUT.as_subclass(hostile.Subclass), 2).as_subclass(torch.Tensor), expected)
+    assert torch.equal(functional.max_pool2d(torch.nn.Parameter(INPUT.clone()), 2), expected)
+    with torch.inference_mode():
+        assert torch.equal(functional.max_pool2d(INPUT.clone(), 2), expected)
