@@ -257,11 +257,14 @@ void run_part(Task task, const Combined& combined, int64_t part, const Piece& pi
   max_pool_gather(problem, input, offsets, type, results);
 }
 
-// Whether one kernel does it: the average and the maximum of all positions, where every thread finds a piece.
+bool is_whole(const Part& part) { return part.axes[0].is_whole() && part.axes[1].is_whole() && part.axes[2].is_whole(); }
+
+// Whether one kernel does it: the average and the maximum of all positions, where every thread finds a piece. (One result alone is
+// not enough: a window may also be smaller than the plane.)
 bool reads_once(Task task, const Combined& combined) {
   const bool two = combined.part_count == 2 && combined.parts[0].max != combined.parts[1].max && combined.form != Form::Flat;
   const int64_t pieces = combined.batch * ceil_div<int64_t>(combined.channels, channels_of_piece(combined));
-  return task == Task::Reduce && two && combined.parts[0].outputs() == 1 && combined.parts[1].outputs() == 1
+  return task == Task::Reduce && two && is_whole(combined.parts[0]) && is_whole(combined.parts[1])
          && kernels().both[static_cast<int>(combined.dtype)] != nullptr && combined.input_positions() < INT32_MAX
          && pieces >= at::get_num_threads();
 }

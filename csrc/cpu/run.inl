@@ -72,7 +72,12 @@ struct Run {
     const auto none = broadcast<Code, W>(std::numeric_limits<Code>::max());
     Vec<Code, W> least = none;
     for (int u = 0; u < U; ++u) {
-      const auto no_less = nan ? Vec<Code, W>(R::beats(values[u], values[u])) : Vec<Code, W>(~R::beats(all, values[u]));
+      Vec<Code, W> no_less;
+      if constexpr (W == 1) {  // a truth, not a mask: its complement would be true as well
+        no_less = nan ? R::beats(values[u], values[u]) : !R::beats(all, values[u]);
+      } else {
+        no_less = nan ? Vec<Code, W>(R::beats(values[u], values[u])) : Vec<Code, W>(~R::beats(all, values[u]));
+      }
       const auto candidate = select(no_less, nan ? Vec<Code, W>(~codes[u]) : codes[u], none);  // the last is the least complement
       least = select(candidate < least, candidate, least);
     }

@@ -32,4 +32,14 @@ FOUND = [
         "avgmax", Case("", "adaptive", (11, 7, 6), output=(21, 1, 2), batch=2, channels=3),
         Variant(torch.float16, _LAST, "transposed", "sliced", True), values="huge", grads="normal", seed=1036606659,
     ),
+    # One result alone does not mean that its window is the whole plane.
+    Row(
+        "mixed", Case("", "sliding", (2,), (1,), (2,), (0,), batch=1, channels=1), Variant(torch.float32, _FIRST, "contiguous", "contiguous", True),
+        channels_last_shape=True,
+    ),
+    # Without vectors, the position of a maximum was that of the first element.
+    Row(
+        "concat", Case("", "adaptive", (2,), output=1, batch=1, channels=1), Variant(torch.float32, _FIRST, "contiguous", "contiguous", True),
+        more={"order": ("avg", "max")},
+    ),
 ]  # fmt: skip
