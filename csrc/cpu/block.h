@@ -67,6 +67,7 @@ struct WindowsArgs {
 // All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
 // column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
 // again costs less than a pass of its own.
+constexpr int most_pixel_taps = 64;
 struct PixelsArgs {
   const void* source;
   void* target;       // storage
@@ -116,10 +117,11 @@ struct ConvertArgs {
   void* target;
   Loop loops[3];
   int64_t count;
-  const void* divisors;  // lanes [count] of the loop's target or source position `divisor_strides`, or null
+  const void* divisors;  // lanes of the loop's target or source position `divisor_strides`, or null
   int64_t divisor_strides[3];
   double divisor;  // 1: none
   bool past = false;  // see Final
+  bool one_divisor = false;  // for all of count, of divisors
 };
 
 // Sums over a divisor and maxima of the same elements: of `planes` planes of contiguous positions, or (channels > 0) of the channels of

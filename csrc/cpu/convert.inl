@@ -12,6 +12,16 @@ TP_INLINE Vec<Lane, W> divide(Vec<Lane, W> v, const Lane* divisors, Lane divisor
 struct DivisorPlan {
   bool needed, multiply;
   double value;  // the divisor, or its exact reciprocal
+
+  // Of a row, whose divisors are `own`, of which one may serve all.
+  template <class Lane>
+  DivisorPlan of_row(const Lane*& own, bool one) const {
+    if (own == nullptr || !one) return *this;
+    const auto divisor = static_cast<int64_t>(*own);  // of elements, so it is whole
+    const bool power = std::is_floating_point_v<Lane> && (divisor & (divisor - 1)) == 0;
+    own = nullptr;
+    return {divisor != 1, power, power ? 1 / static_cast<double>(divisor) : static_cast<double>(divisor)};
+  }
 };
 template <class Lane>
 DivisorPlan plan_divisor(const ConvertArgs& a) {
@@ -23,11 +33,12 @@ DivisorPlan plan_divisor(const ConvertArgs& a) {
 
 template <bool Keyed, class T, class Lane>
 void load_kernel(const ConvertArgs& a) {
-  const DivisorPlan plan = plan_divisor<Lane>(a);
+  const DivisorPlan all = plan_divisor<Lane>(a);
   for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
     const T* s = static_cast<const T*>(a.source) + source;
     Lane* t = static_cast<Lane*>(a.target) + target;
     const Lane* d = a.divisors == nullptr ? nullptr : static_cast<const Lane*>(a.divisors) + at;
+    const DivisorPlan plan = all.of_row(d, a.one_divisor);
     for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
       prefetch_beyond(s + i);
@@ -40,12 +51,13 @@ void load_kernel(const ConvertArgs& a) {
 
 template <bool Keyed, class T, class Lane>
 void finish_kernel(const ConvertArgs& a) {
-  const DivisorPlan plan = plan_divisor<Lane>(a);
+  const DivisorPlan all = plan_divisor<Lane>(a);
   const bool past = a.past && whole_lines<T>(a.count);
   for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
     const Lane* s = static_cast<const Lane*>(a.source) + source;
     T* t = static_cast<T*>(a.target) + target;
     const Lane* d = a.divisors == nullptr ? nullptr : static_cast<const Lane*>(a.divisors) + at;
+    const DivisorPlan plan = all.of_row(d, a.one_divisor);
     for_lanes<Lane>(a.count, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
       auto v = load_as<Vec<Lane, W>>(s + i);

@@ -15,6 +15,27 @@ struct Pixels {
     T* target;
     char* code;
     const Lane* divisor;
+    bool single, past;  // one result; see Final
+  };
+
+  // Of a window: how far each lies from the first, and its number. The same for all windows that shift.
+  struct Taps {
+    int64_t count = 0;
+    int64_t distance[most_pixel_taps];
+    Code code[most_pixel_taps];
+
+    Taps(const PixelsArgs& a, const Window& depth, const Window& row, const Window& column) {
+      for (int64_t d = 0; d < depth.taps; ++d) {
+        for (int64_t r = 0; r < row.taps; ++r) {
+          for (int64_t t = 0; t < column.taps; ++t, ++count) {
+            distance[count] = d * depth.step * a.source_depth + r * row.step * a.source_row + t * column.step * a.source_pixel;
+            if constexpr (Coded) {
+              code[count] = static_cast<Code>((depth.tap + d) * a.depth_scale + (row.tap + r) * a.row_scale + column.tap + t);
+            }
+          }
+        }
+      }
+    }
   };
 
   static constexpr int64_t code_bytes(const PixelsArgs& a) { return a.codes_are_bytes ? 1 : static_cast<int64_t>(sizeof(Code)); }
@@ -28,54 +49,45 @@ struct Pixels {
     }
   }
   template <int W, int U>
-  TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, const Vec<Lane, W> (&value)[U],
+  TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, bool past, const Vec<Lane, W> (&value)[U],
                             const Vec<Code, W> (&number)[U]) {
     for (int u = 0; u < U; ++u) {
-      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], a.past);
+      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], past);
       if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
     }
   }
   template <int W, int U>
   TP_INLINE static void put_all(const PixelsArgs& a, const Place& at, int64_t i, const Vec<Lane, W> (&value)[U],
                                 const Vec<Code, W> (&number)[U]) {
-    if (at.depth.repeat == 1 && at.row.repeat == 1 && at.column.repeat == 1) {
-      return put<W, U>(a, at.target + i, Coded ? at.code + i * code_bytes(a) : nullptr, value, number);
-    }
+    if (at.single) return put<W, U>(a, at.target + i, Coded ? at.code + i * code_bytes(a) : nullptr, at.past, value, number);
     for (int64_t d = 0; d < at.depth.repeat; ++d) {
       for (int64_t r = 0; r < at.row.repeat; ++r) {
         T* target = at.target + i + d * a.target_depth + r * a.target_row;
         char* code = Coded ? at.code + (i + d * a.code_depth + r * a.code_row) * code_bytes(a) : nullptr;
         for (int64_t o = 0; o < at.column.repeat; ++o, target += a.target_pixel) {
-          put<W, U>(a, target, code, value, number);
+          put<W, U>(a, target, code, at.past, value, number);
           if constexpr (Coded) code += a.code_pixel * code_bytes(a);
         }
       }
     }
   }
 
-  // Channels [i, i + W * U) of the results of one window.
+  // Channels [i, i + W * U) of the results of one window, whose taps are `taps` in scan order.
   template <int W, int U>
-  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Place& at, int64_t i, const Scale& scale) {
-    const Window &depth = at.depth, &row = at.row, &column = at.column;
+  TP_INLINE static void block(const PixelsArgs& a, const S* s, const Taps& taps, const Place& at, int64_t i, const Scale& scale) {
+    const int64_t count = taps.count;
     s += i;
     Vec<Lane, W> value[U];
     Vec<Code, W> number[U] = {};
-    const Code first = static_cast<Code>(depth.tap * a.depth_scale + row.tap * a.row_scale + column.tap);
     for (int u = 0; u < U; ++u) {
-      value[u] = Kernel::template load<W>(s + u * W);
-      if constexpr (Coded) number[u] = broadcast<Code, W>(first);
+      value[u] = Kernel::template load<W>(s + taps.distance[0] + u * W);
+      if constexpr (Coded) number[u] = broadcast<Code, W>(taps.code[0]);
     }
-    const int64_t depth_step = depth.step * a.source_depth, row_step = row.step * a.source_row, step = column.step * a.source_pixel;
-    for (int64_t d = 0; d < depth.taps; ++d) {
-      for (int64_t r = 0; r < row.taps; ++r) {
-        const S* p = s + d * depth_step + r * row_step;
-        Code c = static_cast<Code>(first + d * a.depth_scale + r * a.row_scale);
-        for (int64_t t = 0; t < column.taps; ++t, p += step, ++c) {
-          if (d + r + t == 0) continue;
-          for (int u = 0; u < U; ++u) {
-            Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W), broadcast<Code, W>(c));
-          }
-        }
+    for (int64_t t = 1; t < count; ++t) {
+      const S* const p = s + taps.distance[t];
+      for (int u = 0; u < U; ++u) {
+        Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W),
+                                 Coded ? broadcast<Code, W>(taps.code[t]) : Vec<Code, W>{});
       }
     }
     if constexpr (!R::is_max) {
@@ -86,28 +98,28 @@ struct Pixels {
     put_all<W, U>(a, at, i, value, number);
   }
 
-  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Place& at, const Scale& scale) {
-    if (at.depth.taps == 0 || at.row.taps == 0 || at.column.taps == 0) {
+  TP_INLINE static void pixel(const PixelsArgs& a, const S* s, const Taps& taps, const Place& at, const Scale& scale) {
+    if (taps.count == 0) {
       const Vec<Lane, 1> nothing[1] = {R::template init<Lane>()};
       const Vec<Code, 1> none[1] = {};
       for (int64_t i = 0; i < a.inner; ++i) put_all<1, 1>(a, at, i, nothing, none);
       return;
     }
     int64_t i = 0;
-    for (; i + 4 * N <= a.inner; i += 4 * N) block<N, 4>(a, s, at, i, scale);
-    for (; i + N <= a.inner; i += N) block<N, 1>(a, s, at, i, scale);
+    for (; i + 4 * N <= a.inner; i += 4 * N) block<N, 4>(a, s, taps, at, i, scale);
+    for (; i + N <= a.inner; i += N) block<N, 1>(a, s, taps, at, i, scale);
     if (i == a.inner) return;
     if constexpr (N > 1) {
-      if (i > 0) return block<N, 1>(a, s, at, a.inner - N, scale);  // some channels a second time
+      if (i > 0) return block<N, 1>(a, s, taps, at, a.inner - N, scale);  // some channels a second time
     }
     if constexpr (N >= 8) {
       if (N / 2 <= a.inner) {
-        block<N / 2, 1>(a, s, at, 0, scale);
-        if (N / 2 < a.inner) block<N / 2, 1>(a, s, at, a.inner - N / 2, scale);
+        block<N / 2, 1>(a, s, taps, at, 0, scale);
+        if (N / 2 < a.inner) block<N / 2, 1>(a, s, taps, at, a.inner - N / 2, scale);
         return;
       }
     }
-    for (; i < a.inner; ++i) block<1, 1>(a, s, at, i, scale);
+    for (; i < a.inner; ++i) block<1, 1>(a, s, taps, at, i, scale);
   }
 
   TP_INLINE static void row_at(const PixelsArgs& a, const Window& depth, const Window& row, const S* s, T* target, char* code,
@@ -115,8 +127,10 @@ struct Pixels {
     for (int64_t o = 0; o < a.column_count; ++o) {
       const Window& column = a.columns[o];
       const S* at = s + column.start * a.source_pixel;
+      const Taps taps(a, depth, row, column);
+      const bool single = depth.repeat == 1 && row.repeat == 1 && column.repeat == 1, past = a.past;
       for (int64_t n = 0; n < column.count; ++n, at += column.advance * a.source_pixel) {
-        pixel(a, at, {depth, row, column, target, code, divisor}, scale);
+        pixel(a, at, taps, {depth, row, column, target, code, divisor, single, past}, scale);
         target += column.repeat * a.target_pixel;
         if constexpr (Coded) code += column.repeat * a.code_pixel * code_bytes(a);
         if (divisor != nullptr) divisor += column.repeat;

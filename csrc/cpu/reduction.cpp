@@ -99,15 +99,14 @@ void Reduction::stage(const Tile& tile, Block& block, Scratch& scratch, int& tur
   char* const base = scratch.values[turn].reserve(total * kernels_.lane_bytes);
   target.data = base + margin * target.strides.of[3] * kernels_.lane_bytes;
   double uniform = 1;
-  const void* divisor = divide_first_ ? divisors(tile.source, tile.source[4].size(), scratch, uniform) : nullptr;
-  Strides third = packed_strides(block.size);
-  third.of[0] = 0;
+  const void* divisor = divide_first_ ? divisors(tile.source, scratch, uniform) : nullptr;
+  const Strides third = divisor_strides(block);
   for_nest(block.size, block.strides, target.strides, divisor == nullptr ? nullptr : &third, -1,
            [&](const Loop(&loops)[3], const int64_t(&third_loops)[3], int64_t inner, int64_t s, int64_t t, int64_t at) {
              ConvertArgs args{block.data + s * element_bytes_, target.data + t * kernels_.lane_bytes,
                               {loops[0], loops[1], loops[2]}, inner,
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
-                              {third_loops[0], third_loops[1], third_loops[2]}, uniform};
+                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, false, block.size[4] > 1};
              kernels_.load(args);
            });
   if (codes_ != nullptr && !comb_follows) {  // a lone tap is tap 0
@@ -237,8 +236,8 @@ void Reduction::repair_codes(const Block& block, const Tile& tile) const {
   }
 }
 
-// The divisors of a box of outputs, as lanes [depth, height, width, channels]; null where one divisor serves all.
-const void* Reduction::divisors(const Range (&ranges)[dimensions], int64_t channels, Scratch& scratch, double& uniform) const {
+// The divisors of a box of outputs, as lanes [depth, height, width]; null where one divisor serves all.
+const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const {
   if (uniform_) {
     uniform = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
     return nullptr;
@@ -255,13 +254,13 @@ const void* Reduction::divisors(const Range (&ranges)[dimensions], int64_t chann
     uniform *= static_cast<double>(counts[0]);
   }
   if (same) return nullptr;
-  const int64_t total = ranges[1].size() * ranges[2].size() * ranges[3].size() * channels;
+  const int64_t total = ranges[1].size() * ranges[2].size() * ranges[3].size();
   char* const out = scratch.divisors.reserve(total * kernels_.lane_bytes);
   auto fill = [&](auto* lanes) {
     using Lane = std::remove_pointer_t<decltype(lanes)>;
     for (const int64_t d : scratch.counts[0]) {
       for (const int64_t h : scratch.counts[1]) {
-        for (const int64_t w : scratch.counts[2]) lanes = std::fill_n(lanes, channels, static_cast<Lane>(d * h * w));
+        for (const int64_t w : scratch.counts[2]) *lanes++ = static_cast<Lane>(d * h * w);
       }
     }
   };
@@ -275,11 +274,22 @@ const void* Reduction::divisors(const Range (&ranges)[dimensions], int64_t chann
   return out;
 }
 
+// Where the divisors of a block's elements lie in what `divisors` gives.
+Strides Reduction::divisor_strides(const Block& block) {
+  int64_t size[dimensions];
+  std::copy_n(block.size, dimensions, size);
+  size[4] = 1;
+  Strides strides = packed_strides(size);
+  strides.of[0] = 0;
+  if (block.size[4] > 1) strides.of[4] = 0;
+  return strides;
+}
+
 void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {
   int turn = 0;
   if (divide_first_) stage(tile, block, scratch, turn, false);
   double uniform = 1;
-  const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, 1, scratch, uniform) : nullptr;
+  const void* const divisor = average_ && !divide_first_ ? divisors(tile.result, scratch, uniform) : nullptr;
   Block codes;
   for (int d = 0; d < dimensions; ++d) codes.size[d] = tile.result[d].size();
   codes.strides = packed_strides(codes.size);
@@ -348,17 +358,16 @@ void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) c
   double uniform = 1;
   const void* divisor = nullptr;
   if (average_ && !divide_first_) {
-    divisor = divisors(tile.result, tile.result[4].size(), scratch, uniform);
+    divisor = divisors(tile.result, scratch, uniform);
   }
-  Strides third = packed_strides(block.size);
-  third.of[0] = 0;
+  const Strides third = divisor_strides(block);
   char* const output = static_cast<char*>(operands_.output) + offset * element_bytes_;
   for_nest(block.size, block.strides, result_strides_, divisor == nullptr ? nullptr : &third, -1,
            [&](const Loop(&loops)[3], const int64_t(&third_loops)[3], int64_t inner, int64_t s, int64_t t, int64_t at) {
              ConvertArgs args{block.data + s * kernels_.lane_bytes, output + t * element_bytes_,
                               {loops[0], loops[1], loops[2]}, inner,
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
-                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, past_};
+                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, past_, block.size[4] > 1};
              kernels_.finish(args);
            });
   if (codes_ != nullptr) store_codes(tile, block);

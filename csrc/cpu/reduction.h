@@ -101,7 +101,8 @@ class Reduction {
   void fill_margins(const Block& block, const Tile& tile) const;
   void repair_codes(const Block& block, const Tile& tile) const;
   void finish(const Tile& tile, const Block& block, Scratch& scratch) const;
-  const void* divisors(const Range (&ranges)[dimensions], int64_t channels, Scratch& scratch, double& uniform) const;
+  const void* divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const;
+  static Strides divisor_strides(const Block& block);
   bool can_overread(const Block& block) const;
 
   const Problem& problem_;

@@ -1,6 +1,7 @@
 // The plan of a reduction: which kernel each axis takes, the boxes it is cut into, and what a box reads. See reduction.h.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/isa.h"
 #include "cpu/reduction.h"
@@ -91,19 +92,24 @@ Reduction::Mode Reduction::mode_of(int axis) const {
 bool Reduction::takes_pixels() const {
   if (source_size_[4] == 1 || modes_[2] != Mode::Windows) return false;
   double reads = 1;
-  int64_t taps = 1;
+  int64_t taps = 1, most = 1;  // of a window, roughly; at most
   for (int axis = 0; axis < 3; ++axis) {
     const Axis& a = views_[axis].axis;
     const int64_t outputs = std::max<int64_t>(1, a.output);
-    reads *= static_cast<double>(a.max_taps() * outputs) / static_cast<double>(a.input);
+    const int64_t read = a.adaptive ? a.input + outputs - std::gcd(a.input, outputs) : a.max_taps() * outputs;
+    reads *= static_cast<double>(read) / static_cast<double>(a.input);
+    const int64_t readers = a.adaptive ? Axis::adaptive_to(outputs, a.input).max_taps()
+                            : a.tap_step() > 1 ? a.kernel : ceil_div<int64_t>(a.kernel, a.stride);
+    most *= inverse_ ? readers : a.max_taps();
     taps *= inverse_ ? ceil_div<int64_t>(a.max_taps() * outputs, a.input) : a.max_taps();
   }
-  return taps <= 16 && reads <= (kernels_.lanes_are_storage && !divide_first_ ? 4 : 2.5);
+  return taps <= 16 && most <= most_pixel_taps && reads <= (kernels_.lanes_are_storage && !divide_first_ ? 4 : 2.5);
 }
 
 void Reduction::choose_tiles() {
   const bool coded = codes_ != nullptr;
-  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, tile_elements);
+  // Where tiles are staged, neighbours stage the rows they share: fewer, larger tiles.
+  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, pixels_ && divide_first_ ? 4 * tile_elements : tile_elements);
   auto ratio = [&](int d) { return std::max<int64_t>(1, source_size_[d] / std::max<int64_t>(1, result_size_[d])); };
   auto longest = [&](int d) { return std::max<int64_t>(1, std::max(source_size_[d], result_size_[d])); };
   int64_t* const tile = tile_size_;

@@ -130,14 +130,14 @@ int64_t count_tiles(const int64_t (&size)[count], const int64_t (&tile)[count]) 
 
 // Splits the dimensions of a block, one axis left out (or none: -1), into a contiguous inner run and loops around it, and
 // calls body(loops, third_strides, inner, source_offset, target_offset, third_offset), several times if three loops are
-// too few. `third`, the strides of a third operand, may be null.
+// too few. `third`, the strides of a third operand, may be null; 0 for the channels: one element serves all of them.
 template <class Body>
 void for_nest(const int64_t (&size)[dimensions], const Strides& source, const Strides& target, const Strides* third, int axis,
               Body body) {
   int64_t inner = 1;
   int d = dimensions - 1;
   for (; d > axis; --d) {
-    const bool contiguous = source.of[d] == inner && target.of[d] == inner && (third == nullptr || third->of[d] == inner);
+    const bool contiguous = source.of[d] == inner && target.of[d] == inner && (third == nullptr || third->of[d] == inner || (d == 4 && third->of[d] == 0));
     if (size[d] != 1 && !contiguous) break;
     inner *= size[d];
   }
