@@ -3,13 +3,14 @@
 
 Rows of 64 MB and more. The limits, as ratios of medians: concat_pool at most 1.15 times the slower of its two reductions and 1.5
 times faster than the two and cat; mixed_pool at most 1.6 times its maximum alone and 1.5 times faster than its composition; the
-pyramid at most 1.25 times its finest level alone. Compositions are ours, and torch's (what timm's SelectAdaptivePool2d and
-fastai's AdaptiveConcatPool2d run). All calls of a row take turns, so that a busy moment hits all of them.
+pyramid at most 1.25 times its finest level alone. Compositions are ours, torch's, and the modules of timm and fastai where these
+packages can be imported. All calls of a row take turns, so that a busy moment hits all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import sys
 import time
@@ -24,6 +25,24 @@ from torch_pooling import functional as ours
 
 Call = Callable[[Tensor], Tensor]
 SHAPES = ((32, 512, 32, 32), (32, 64, 112, 112), (64, 1024, 16, 16))
+
+
+# Of concat_pool: package, module, class.
+PEERS = (
+    ("timm", "timm.layers.adaptive_avgmax_pool", "AdaptiveCatAvgMaxPool2d"),
+    ("fastai", "fastai.layers", "AdaptiveConcatPool2d"),
+)
+
+
+def peers() -> dict[str, Call]:
+    """Modules that can be imported; the reason for each other one is printed."""
+    found: dict[str, Call] = {}
+    for package, module, name in PEERS:
+        try:
+            found[package] = getattr(importlib.import_module(module), name)(1)
+        except Exception as error:  # a package that is there and broken is left out like one that is not
+            print(f"{package}: left out, {type(error).__name__}: {error}")
+    return found
 
 
 def cat(*parts: Call) -> Call:
@@ -80,22 +99,25 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     memory.choose(options.memory)
     missed = 0
+    modules = peers()
     print(f"{options.threads} threads, {options.memory} memory, float32, medians of {options.rounds}, ms")
-    print("| operator | input | layout | ours | slowest part | ratio | limit | ours composed | torch composed | times faster | limit |")
-    print("|" + "---|" * 11)
+    print("| operator | input | layout | ours | slowest part | ratio | limit | compositions | times faster | limit |")
+    print("|" + "---|" * 10)
     for shape in SHAPES:
         for layout in (torch.contiguous_format, torch.channels_last):
             input = torch.randn(shape).contiguous(memory_format=layout)
-            for name, pool, parts, compositions, most, least in ROWS:
+            for name, pool, parts, composed_of, most, least in ROWS:
+                theirs_too = modules if name == "concat_pool" else {}
+                names, compositions = ["ours", "torch", *theirs_too], [*composed_of, *theirs_too.values()]
                 with torch.inference_mode():
                     own, *others = medians([pool, *parts, *compositions], input, options.rounds)
                 part, composed = max(others[: len(parts)]), others[len(parts) :]
                 faster = min(composed) / own if composed else 0.0
                 missed += own > most * part or faster < least
-                words = [f"{value:.2f}" for value in composed] or ["", ""]
+                words = ", ".join(f"{who} {value:.2f}" for who, value in zip(names, composed, strict=False))
                 print(
                     f"| {name} | {'x'.join(map(str, shape))} | {'first' if layout == torch.contiguous_format else 'last'} | {own:.2f} "
-                    f"| {part:.2f} | {own / part:.2f} | {most} | {' | '.join(words)} | {f'{faster:.2f} | {least}' if composed else ' | '} |",
+                    f"| {part:.2f} | {own / part:.2f} | {most} | {words} | {f'{faster:.2f} | {least}' if composed else ' | '} |",
                     flush=True,
                 )
     print(f"{missed} rows beyond their limits")

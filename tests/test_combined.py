@@ -350,3 +350,26 @@ def test_modules() -> None:
         layers.SpatialPyramidPooling(mode="sum")
     with pytest.raises(ValueError, match="order"):
         layers.ConcatPooling(order=("avg",))
+
+
+@pytest.mark.parametrize(
+    ("layer", "result_is_last"),
+    [
+        (lambda **format: layers.ConcatPooling(2, **format), True),
+        (lambda **format: layers.AvgMaxPooling(2, **format), True),
+        (lambda **format: layers.SpatialPyramidPooling([1, 3], "max", **format), False),
+        (lambda **format: layers.MixedPoolingBlock(6, **format), True),
+        (lambda **format: layers.GAPClassificationHead(6, 10, **format), False),
+        (lambda **format: layers.ClassicClassificationHead(6, (9, 5), 10, **format), False),
+    ],
+)
+def test_modules_in_channels_last(layer: Any, result_is_last: bool) -> None:
+    torch.manual_seed(0)
+    first, last = layer().eval(), layer(data_format="channels_last").eval()
+    last.load_state_dict(first.state_dict())
+    input = torch.randn(2, 6, 9, 5)
+    found = last(input.movedim(1, -1).contiguous())
+    torch.testing.assert_close(found.movedim(-1, 1) if result_is_last else found, first(input), rtol=1e-5, atol=1e-6)
+    assert "data_format='channels_last'" in repr(last) and "data_format" not in repr(first)
+    with pytest.raises(ValueError, match=r"data_format must be .* but got 'NHWC'"):
+        layer(data_format="NHWC")

@@ -34,6 +34,12 @@ __all__ = [
 ]
 
 
+def checked_format(data_format: str) -> str:
+    if data_format not in ("channels_first", "channels_last"):
+        raise ValueError(f"data_format must be 'channels_first' or 'channels_last', but got {data_format!r}")
+    return data_format
+
+
 class NotScriptable:
     """torch.jit.script, which asks a module for itself, gets an answer; else it would stumble over the first of our functions."""
 
@@ -61,8 +67,7 @@ class _Leaf(NotScriptable):
         ours = {name: kwargs.pop(name) for name in self._keywords if name in kwargs}
         super().__init__(*args, **kwargs)
         self.__module__ = "torch.nn.modules.pooling"
-        if ours.get("data_format", "channels_first") not in ("channels_first", "channels_last"):
-            raise ValueError(f"data_format must be 'channels_first' or 'channels_last', but got {ours['data_format']!r}")
+        checked_format(ours.get("data_format", "channels_first"))
         for name, value in ours.items():
             if value != self._keywords[name]:
                 setattr(self, name, value)
