@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import statistics
 import sys
 import time
@@ -92,6 +93,7 @@ def medians(calls: list[Call], input: Tensor, rounds: int) -> list[float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="a regular expression that names of operators must match")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", choices=memory.MODES, default="recycled")
@@ -107,6 +109,8 @@ def main() -> int:
         for layout in (torch.contiguous_format, torch.channels_last):
             input = torch.randn(shape).contiguous(memory_format=layout)
             for name, pool, parts, composed_of, most, least in ROWS:
+                if not re.search(options.only, name):
+                    continue
                 theirs_too = modules if name == "concat_pool" else {}
                 names, compositions = ["ours", "torch", *theirs_too], [*composed_of, *theirs_too.values()]
                 with torch.inference_mode():

@@ -233,6 +233,8 @@ struct Axis {
   bool is_identity() const {
     return !adaptive && kernel == 1 && stride == 1 && padding_begin == 0 && output == input;
   }
+  // Each output reads the input in its place and the two beside it.
+  bool looks_around() const { return !adaptive && kernel == 3 && stride == 1 && dilation == 1 && padding_begin == 1 && output == input; }
   // One output that reads the whole axis: such inner axes fold into one.
   bool is_whole() const {
     return !adaptive && output == 1 && kernel == input && padding_begin == 0 && (dilation == 1 || input == 1);

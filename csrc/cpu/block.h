@@ -136,6 +136,22 @@ struct BothArgs {
   double divisor;
 };
 
+// Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results
+// may be left out; codes are bytes. In channels-last (channels > 0) planes are
+// numbers of pixels in results, which lie target_pixel elements apart.
+struct NearArgs {
+  const void* source;
+  void* sums;
+  void* maxima;
+  void* codes;
+  int64_t planes, source_plane, target_plane;
+  int64_t rows, length;  // of a plane
+  int64_t begin, end;
+  int64_t channels, target_pixel;
+  double divisor;  // of sums
+  bool past;       // see Final
+};
+
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
 // Gradients are storage, codes bytes or code lanes; a kernel reads both within a row and its margins, and beyond.
 struct PullRow {
@@ -239,6 +255,7 @@ using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
 using BothFn = void (*)(const BothArgs&);
+using NearFn = void (*)(const NearArgs&);
 using PermutedFn = void (*)(const PermutedArgs&);
 using FlatFn = void (*)(const FlatArgs&);
 using LocateFn = bool (*)(const LocateArgs&);
@@ -255,6 +272,8 @@ struct ReduceKernels {
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity
   ConvertFn load = nullptr;                            // storage to lanes
   ConvertFn finish = nullptr;                          // lanes to storage
+  NearFn near = nullptr, near_last = nullptr;  // channels-first, -last
+  int64_t near_lanes = 0;  // of a vector
 };
 // [0]: codes are bytes, [1]: codes are lanes as wide as those of the gradient.
 struct PullKernels {
@@ -283,6 +302,7 @@ struct KernelTable {
   LocateFn locate[4] = {};  // by OffsetType; null for Int64
   InsideFn inside[4] = {};
   BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types
+  NearFn near_both[2][dtype_count] = {}, coded_near_both[2][dtype_count] = {};  // channels-first, -last
 };
 
 }  // namespace torch_pooling::cpu

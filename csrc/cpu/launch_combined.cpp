@@ -7,12 +7,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstring>
+#include <numeric>
 #include <stdexcept>
-#include <vector>
 
-#include "core/half.h"
-#include "core/reducer.h"
+#include "cpu/combined_parts.h"
 #include "cpu/gather.h"
 #include "cpu/isa.h"
 #include "cpu/launch.h"
@@ -23,10 +21,6 @@ namespace {
 
 constexpr int64_t piece_bytes = 256 << 10;
 constexpr int64_t parallel_bytes = 64 << 10;  // below this a second thread costs more than it brings
-
-struct Piece {
-  int64_t sample, channel, channels;
-};
 
 // Buffers of one thread: those of the launchers that are called meanwhile are others.
 struct Buffers {
@@ -64,112 +58,6 @@ void for_pieces(const Combined& combined, const Body& body) {
   at::parallel_for(0, pieces, grain, run);
 }
 
-bool lies_together(const Combined& combined, const Place& place, int64_t outputs) {
-  const bool first = combined.layout == Layout::ChannelsFirst;
-  return first ? place.channel == outputs && place.position == 1 : place.channel == 1 && place.position == combined.channels;
-}
-int64_t begin_of(const Place& place, const Piece& piece) {
-  return place.first + piece.sample * place.batch + piece.channel * place.channel;
-}
-
-// body(element of a place, element of the same results lying together) for all of a piece, in the order of the latter.
-template <class Body>
-void for_elements(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, const Body& body) {
-  const int64_t begin = begin_of(place, piece);
-  int64_t at = 0;
-  if (combined.layout == Layout::ChannelsFirst) {
-    for (int64_t c = 0; c < piece.channels; ++c) {
-      for (int64_t o = 0; o < outputs; ++o) body(begin + c * place.channel + o * place.position, at++);
-    }
-  } else {
-    for (int64_t o = 0; o < outputs; ++o) {
-      for (int64_t c = 0; c < piece.channels; ++c) body(begin + c * place.channel + o * place.position, at++);
-    }
-  }
-}
-template <class Body>
-void with_bytes(int64_t bytes, const Body& body) {
-  switch (bytes) {
-    case 1: return body(uint8_t{});
-    case 2: return body(uint16_t{});
-    case 4: return body(uint32_t{});
-    case 8: return body(uint64_t{});
-    default: throw std::logic_error("unknown element size");
-  }
-}
-void spread(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* together,
-            void* placed) {
-  if (place.channel == 1) {  // channels-last: whole pixels
-    const char* from = static_cast<const char*>(together);
-    char* to = static_cast<char*>(placed) + begin_of(place, piece) * bytes;
-    const int64_t pixel = piece.channels * bytes;
-    for (int64_t o = 0; o < outputs; ++o, from += pixel, to += place.position * bytes) std::memcpy(to, from, static_cast<size_t>(pixel));
-    return;
-  }
-  with_bytes(bytes, [&](auto tag) {
-    using T = decltype(tag);
-    for_elements(combined, place, piece, outputs, [&](int64_t at, int64_t n) { static_cast<T*>(placed)[at] = static_cast<const T*>(together)[n]; });
-  });
-}
-void collect(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* placed,
-             void* together) {
-  if (place.channel == 1) {
-    const char* from = static_cast<const char*>(placed) + begin_of(place, piece) * bytes;
-    char* to = static_cast<char*>(together);
-    const int64_t pixel = piece.channels * bytes;
-    for (int64_t o = 0; o < outputs; ++o, to += pixel, from += place.position * bytes) std::memcpy(to, from, static_cast<size_t>(pixel));
-    return;
-  }
-  with_bytes(bytes, [&](auto tag) {
-    using T = decltype(tag);
-    for_elements(combined, place, piece, outputs, [&](int64_t at, int64_t n) { static_cast<T*>(together)[n] = static_cast<const T*>(placed)[at]; });
-  });
-}
-
-float widened(float value) { return value; }
-double widened(double value) { return value; }
-float widened(BFloat16Bits value) { return to_float(value); }
-float widened(HalfBits value) { return to_float(value); }
-void store(float& element, float value) { element = value; }
-void store(double& element, double value) { element = value; }
-void store(BFloat16Bits& element, float value) { element = to_bfloat16(value); }
-void store(HalfBits& element, float value) { element = to_half(value); }
-
-template <class Body>
-void with_float(DType dtype, const Body& body) {
-  switch (dtype) {
-    case DType::Float32: return body(float{});
-    case DType::Float64: return body(double{});
-    case DType::BFloat16: return body(BFloat16Bits{});
-    case DType::Float16: return body(HalfBits{});
-    default: throw std::logic_error("not a floating type");
-  }
-}
-// sums[i] += terms[i]
-void add(DType dtype, void* sums, const void* terms, int64_t count) {
-  with_float(dtype, [&](auto tag) {
-    using T = decltype(tag);
-    T* const sum = static_cast<T*>(sums);
-    const T* const term = static_cast<const T*>(terms);
-    for (int64_t i = 0; i < count; ++i) store(sum[i], widened(sum[i]) + widened(term[i]));
-  });
-}
-// values[i] becomes its mean with terms[i]. Halves are added: the sum of two numbers may lie beyond the type where their mean does not.
-void mix(DType dtype, void* values, const void* terms, int64_t count) {
-  with_float(dtype, [&](auto tag) {
-    using T = decltype(tag);
-    T* const value = static_cast<T*>(values);
-    const T* const term = static_cast<const T*>(terms);
-    for (int64_t i = 0; i < count; ++i) store(value[i], widened(value[i]) / 2 + widened(term[i]) / 2);
-  });
-}
-void halve(DType dtype, void* values, int64_t count) {
-  with_float(dtype, [&](auto tag) {
-    auto* const value = static_cast<decltype(tag)*>(values);
-    for (int64_t i = 0; i < count; ++i) store(value[i], widened(value[i]) / 2);
-  });
-}
-
 enum class Task { Reduce, Gather };
 
 // The part whose results all others can be reduced from, or -1: windows that tile the input evenly, each of another part made of whole ones
@@ -192,57 +80,26 @@ int64_t finest_part(Task task, const Combined& combined, const void* offsets) {
   return finest;
 }
 
-// Part `part` from the results of part `finest`: few numbers, for which a launcher does too much.
-void reduce_results(const Combined& combined, int64_t part, int64_t finest, int64_t channels, const void* fine, void* results) {
-  const Axis* const to = combined.parts[part].axes;
-  const Axis* const from = combined.parts[finest].axes;
-  const bool first = combined.layout == Layout::ChannelsFirst, max = combined.parts[part].max;
-  const int64_t fine_outputs = combined.parts[finest].outputs(), outputs = combined.parts[part].outputs(), taps = fine_outputs / outputs;
-  std::vector<int64_t> at;  // finer results of each output
-  for (int64_t o = 0; o < outputs; ++o) {
-    const int64_t output[3] = {o / to[2].output / to[1].output, o / to[2].output % to[1].output, o % to[2].output};
-    for (int64_t t = 0; t < taps; ++t) {
-      const int64_t size[3] = {0, from[1].output / to[1].output, from[2].output / to[2].output};
-      const int64_t tap[3] = {t / size[2] / size[1], t / size[2] % size[1], t % size[2]};
-      int64_t position = 0;
-      for (int axis = 0; axis < 3; ++axis) {
-        position = position * from[axis].output + output[axis] * (from[axis].output / to[axis].output) + tap[axis];
-      }
-      at.push_back(position);
-    }
+// The order in which parts are reduced: the finest first, and each other one after those that it may be reduced from.
+struct Order {
+  int64_t part[most_parts];
+};
+Order order_of(const Combined& combined, int64_t finest) {
+  Order order{};
+  std::iota(order.part, order.part + combined.part_count, int64_t{0});
+  auto finer = [&](int64_t one, int64_t other) { return combined.parts[one].outputs() > combined.parts[other].outputs(); };
+  if (finest >= 0) std::stable_sort(order.part, order.part + combined.part_count, finer);
+  return order;
+}
+// Of the parts that are there (found), the coarsest that part `part` can be reduced from.
+int64_t source_of(const Combined& combined, int64_t part, int64_t finest, const void* const (&found)[most_parts]) {
+  int64_t best = finest;
+  for (int64_t p = 0; p < combined.part_count; ++p) {
+    bool serves = found[p] != nullptr && combined.parts[p].outputs() < combined.parts[best].outputs();
+    for (int axis = 0; axis < 3; ++axis) serves = serves && combined.parts[p].axes[axis].output % combined.parts[part].axes[axis].output == 0;
+    if (serves) best = p;
   }
-  with_float(combined.dtype, [&](auto tag) {
-    using T = decltype(tag);
-    using L = decltype(widened(tag));
-    const L count = static_cast<L>(taps);
-    const T* source = static_cast<const T*>(fine);
-    T* target = static_cast<T*>(results);
-    if (first) {
-      for (int64_t c = 0; c < channels; ++c, source += fine_outputs) {
-        const int64_t* tap = at.data();
-        for (int64_t o = 0; o < outputs; ++o, ++target) {
-          L value = widened(source[*tap++]);
-          for (int64_t t = 1; t < taps; ++t, ++tap) value = max ? Max::step(value, widened(source[*tap])) : value + widened(source[*tap]);
-          store(*target, max ? value : value / count);
-        }
-      }
-      return;
-    }
-    for (int64_t o = 0; o < outputs; ++o, target += channels) {  // sums are as wide as results here, and maxima stay what they are
-      const int64_t* const tap = at.data() + o * taps;
-      std::copy_n(source + tap[0] * channels, channels, target);
-      for (int64_t t = 1; t < taps; ++t) {
-        const T* const row = source + tap[t] * channels;
-        if (max) {
-          for (int64_t c = 0; c < channels; ++c) store(target[c], Max::step(widened(target[c]), widened(row[c])));
-        } else {
-          for (int64_t c = 0; c < channels; ++c) store(target[c], widened(target[c]) + widened(row[c]));
-        }
-      }
-      if (max) continue;
-      for (int64_t c = 0; c < channels; ++c) store(target[c], widened(target[c]) / count);
-    }
-  });
+  return best;
 }
 
 // One part of a piece, into `results`.
@@ -257,16 +114,19 @@ void run_part(Task task, const Combined& combined, int64_t part, const Piece& pi
   max_pool_gather(problem, input, offsets, type, results);
 }
 
+// Whether every thread finds one.
+bool enough_pieces(const Combined& combined) {
+  return combined.batch * ceil_div<int64_t>(combined.channels, channels_of_piece(combined)) >= at::get_num_threads();
+}
 bool is_whole(const Part& part) { return part.axes[0].is_whole() && part.axes[1].is_whole() && part.axes[2].is_whole(); }
 
 // Whether one kernel does it: the average and the maximum of all positions, where every thread finds a piece. (One result alone is
 // not enough: a window may also be smaller than the plane.)
 bool reads_once(Task task, const Combined& combined) {
   const bool two = combined.part_count == 2 && combined.parts[0].max != combined.parts[1].max && combined.form != Form::Flat;
-  const int64_t pieces = combined.batch * ceil_div<int64_t>(combined.channels, channels_of_piece(combined));
   return task == Task::Reduce && two && is_whole(combined.parts[0]) && is_whole(combined.parts[1])
          && kernels().both[static_cast<int>(combined.dtype)] != nullptr && combined.input_positions() < INT32_MAX
-         && pieces >= at::get_num_threads();
+         && enough_pieces(combined);
 }
 void read_once(const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
   const KernelTable& table = kernels();
@@ -296,17 +156,65 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
   });
 }
 
+// Whether one kernel does it: the average and the maximum of three by three.
+bool looks_around_once(Task task, const Combined& combined, const void* offsets, OffsetType type) {
+  const bool two = combined.part_count == 2 && combined.parts[0].max != combined.parts[1].max && combined.form == Form::Concat;
+  if (task != Task::Reduce || !two || (offsets != nullptr && type != OffsetType::UInt8)) return false;
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(combined.dtype);
+  for (const Part& part : {combined.parts[0], combined.parts[1]}) {
+    if (!part.axes[0].is_identity() || !part.axes[1].looks_around() || !part.axes[2].looks_around()) return false;
+  }
+  return table.near_both[0][dtype] != nullptr;
+}
+void look_around_once(const Combined& combined, const void* input, void* output, void* offsets) {
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(combined.dtype), of_max = combined.parts[0].max ? 0 : 1;
+  const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
+  const Axis* const axes = combined.parts[0].axes;
+  const bool past = stores_past_caches(3 * positions * combined.batch * combined.channels * bytes);
+  const bool last = combined.layout == Layout::ChannelsLast;
+  const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
+  const bool lines = row % widest_vector == 0 && table.sum[dtype].near_lanes * bytes == widest_vector;
+  // Rows are cut, too, whatever the number of threads: the bits do not depend on it.
+  const int64_t channels = channels_of_piece(combined), groups = ceil_div<int64_t>(combined.channels, channels);
+  const int64_t rows = axes[1].input, line = axes[2].input * channels * bytes * axes[0].input;
+  const int64_t block = std::max<int64_t>(8, piece_bytes / std::max<int64_t>(1, line)), blocks = ceil_div<int64_t>(rows, block);
+  const int64_t units = combined.batch * groups * blocks, grain = std::max<int64_t>(1, parallel_bytes / std::max<int64_t>(1, line * std::min(rows, block)));
+  at::parallel_for(0, units, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) {
+      const int64_t from = index / blocks % groups * channels, first_row = index % blocks * block;
+      const Piece piece{index / blocks / groups, from, std::min(channels, combined.channels - from)};
+      auto place_of = [&](int part) { return static_cast<char*>(output) + begin_of(combined.place(part, false), piece) * bytes; };
+      NearArgs args{};
+      args.source = static_cast<const char*>(input) + (piece.sample * combined.channels + piece.channel) * positions * bytes;
+      if (last) args.channels = combined.channels, args.target_pixel = combined.place(of_max, false).position;
+      args.sums = place_of(1 - of_max), args.maxima = place_of(of_max);
+      if (offsets != nullptr) args.codes = static_cast<char*>(offsets) + begin_of(combined.place(of_max, true), piece);
+      args.planes = (last ? 1 : piece.channels) * axes[0].input, args.target_plane = axes[1].input * axes[2].input;
+      args.source_plane = args.target_plane * (last ? combined.channels : 1);
+      args.rows = rows, args.length = axes[2].input;
+      args.begin = first_row, args.end = std::min(rows, first_row + block);
+      args.divisor = 9, args.past = past && lines;
+      (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
+    }
+    finish_stores();
+  });
+}
+
 void forward(Task task, const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
   const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_bytes[static_cast<int>(type)];
   const int64_t positions = combined.input_positions();
   if (reads_once(task, combined)) return read_once(combined, input, output, offsets, type);
+  if (looks_around_once(task, combined, offsets, type)) return look_around_once(combined, input, output, offsets);
   const int64_t finest = finest_part(task, combined, offsets);
+  const Order order = order_of(combined, finest);
   for_pieces(combined, [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     const char* const all = static_cast<const char*>(input) + (piece.sample * combined.channels + piece.channel) * positions * bytes;
-    const void* from = all;  // or the results of the finest part
-    for (int64_t turn = 0; turn < combined.part_count; ++turn) {  // the finest part goes first
-      const int64_t part = finest < 0 || turn > finest ? turn : turn == 0 ? finest : turn - 1;
+    const void* found[most_parts] = {};  // results that stay where they are
+    for (int64_t turn = 0; turn < combined.part_count; ++turn) {
+      const int64_t part = order.part[turn];
       const int64_t outputs = combined.parts[part].outputs(), count = outputs * piece.channels;
       if (count == 0) continue;
       const Place place = combined.place(part, false), saved = combined.place(part, true);
@@ -322,11 +230,12 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
         collect(combined, saved, piece, outputs, offset_size, offsets, codes);
       }
       if (finest >= 0 && part != finest) {
-        reduce_results(combined, part, finest, piece.channels, from, results);
+        const int64_t source = source_of(combined, part, finest, found);
+        reduce_results(combined, part, source, piece.channels, found[source], results);
       } else {
-        run_part(task, combined, part, piece, from, results, codes, type);
+        run_part(task, combined, part, piece, all, results, codes, type);
       }
-      if (part == finest) from = results;
+      if (direct || part == finest) found[part] = results;
       if (codes != nullptr && !direct_codes && task == Task::Reduce) {
         spread(combined, saved, piece, outputs, offset_size, codes, offsets);
       }

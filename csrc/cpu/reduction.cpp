@@ -13,6 +13,10 @@ void Reduction::run(int64_t begin, int64_t end) const {
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
     tile_box(index, result_size_, tile_size_, tile.result);
+    if (near_) {
+      run_near(tile);
+      continue;
+    }
     locate_sources(tile, index == begin ? nullptr : &last, scratch);
     tile.source[0] = tile.result[0];
     run_tile(tile, scratch);
@@ -283,6 +287,26 @@ Strides Reduction::divisor_strides(const Block& block) {
   strides.of[0] = 0;
   if (block.size[4] > 1) strides.of[4] = 0;
   return strides;
+}
+
+void Reduction::run_near(const Tile& tile) const {
+  const int64_t plane = source_strides_.of[1], depth = source_size_[1], channels = source_size_[4];
+  const int64_t row = (channels > 1 ? channels : source_size_[3]) * element_bytes_;
+  for (int64_t d = tile.result[1].begin; d < tile.result[1].end; ++d) {
+    const int64_t at = tile.result[0].begin * depth * plane + d * plane;
+    char* const output = static_cast<char*>(operands_.output) + at * element_bytes_;
+    NearArgs args{};
+    args.source = static_cast<const char*>(operands_.input) + at * element_bytes_;
+    args.sums = args.maxima = output;
+    if (codes_ != nullptr) args.codes = static_cast<char*>(operands_.offsets) + at;
+    args.planes = tile.result[0].size(), args.source_plane = depth * plane, args.target_plane = depth * plane / channels;
+    args.channels = args.target_pixel = channels;
+    args.rows = source_size_[2], args.length = source_size_[3];
+    args.begin = tile.result[2].begin, args.end = tile.result[2].end;
+    args.divisor = average_ ? static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements()) : 1;
+    args.past = past_ && row % widest_vector == 0 && kernels_.near_lanes * element_bytes_ == widest_vector;
+    (channels > 1 ? kernels_.near_last : kernels_.near)(args);
+  }
 }
 
 void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {

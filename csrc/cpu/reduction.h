@@ -85,8 +85,10 @@ class Reduction {
 
   Mode mode_of(int axis) const;
   bool takes_pixels() const;
+  bool takes_near() const;
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
+  void run_near(const Tile& tile) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
   Leap leap_of(int axis) const;
@@ -119,6 +121,7 @@ class Reduction {
   CountTable counts_[3];  // of averages whose divisors differ
   Mode modes_[3];
   bool pixels_ = false;  // all axes in one go
+  bool near_ = false;    // the same, three by three in channels-first
   bool past_ = false;    // the result is stored past the caches
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];

@@ -62,6 +62,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   past_ = stores_past_caches(work_ * element_bytes);
+  near_ = takes_near();
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
@@ -106,6 +107,13 @@ bool Reduction::takes_pixels() const {
   return taps <= 16 && most <= most_pixel_taps && reads <= (kernels_.lanes_are_storage && !divide_first_ ? 4 : 2.5);
 }
 
+// Three by three, moving by one, results in the places of sources.
+bool Reduction::takes_near() const {
+  const bool square = modes_[0] == Mode::Identity && views_[1].axis.looks_around() && views_[2].axis.looks_around();
+  const bool bytes = codes_ == nullptr || operands_.offset_type == OffsetType::UInt8;
+  return (source_size_[4] > 1 ? kernels_.near_last : kernels_.near) != nullptr && square && uniform_ && bytes;
+}
+
 void Reduction::choose_tiles() {
   const bool coded = codes_ != nullptr;
   // Where tiles are staged, neighbours stage the rows they share: fewer, larger tiles.
@@ -115,6 +123,13 @@ void Reduction::choose_tiles() {
   int64_t* const tile = tile_size_;
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
 
+  if (near_) {  // whole rows; planes are cut where there are few, for each part reads two rows of its neighbours'
+    tile[3] = result_size_[3], tile[4] = result_size_[4];
+    const int64_t rows = std::max<int64_t>(8, 4 * budget / std::max<int64_t>(1, tile[3] * tile[4]));
+    tile[2] = std::max<int64_t>(1, result_size_[2] <= 2 * rows ? result_size_[2] : rows);
+    if (tile[2] == result_size_[2]) tile[0] = std::clamp<int64_t>(4 * budget / std::max<int64_t>(1, tile[2] * tile[3] * tile[4]), 1, std::max<int64_t>(1, result_size_[0]));
+    return;
+  }
   tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;
   // Large windows that overlap, in channels-last: few channels, so that many rows fit.
   bool large = false;

@@ -17,6 +17,15 @@ ReduceKernels reduce_kernels() {
   k.fill = &fill_identity<R, Lane>;
   k.load = &load_kernel<Keyed, T, Lane>;
   k.finish = &finish_kernel<Keyed, T, Lane>;
+  k.near_lanes = full_lanes<Lane>;
+  constexpr bool narrow = std::is_same_v<T, Lane> || (sizeof(T) == 2 && sizeof(Lane) == 4);  // not those of long windows
+  if constexpr (std::is_floating_point_v<Lane> && narrow) {
+    k.near = &Near<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
+    k.near_last = &NearLast<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
+  } else if constexpr (Keyed) {
+    k.near = &Near<T, Lane, Keyed, false, true, Coded>::planes;
+    if constexpr (!Coded) k.near_last = &NearLast<T, Lane, Keyed, false, true, Coded>::planes;  // nine keys a tap cost more
+  }
   return k;
 }
 
@@ -39,6 +48,10 @@ template <class T, class Lane>
 void add_both(KernelTable& table, DType dtype) {
   table.both[static_cast<int>(dtype)] = &Both<T, Lane, false>::reduce;
   table.coded_both[static_cast<int>(dtype)] = &Both<T, Lane, true>::reduce;
+  table.near_both[0][static_cast<int>(dtype)] = &Near<T, Lane, false, true, true, false>::planes;
+  table.near_both[1][static_cast<int>(dtype)] = &NearLast<T, Lane, false, true, true, false>::planes;
+  table.coded_near_both[0][static_cast<int>(dtype)] = &Near<T, Lane, false, true, true, true>::planes;
+  table.coded_near_both[1][static_cast<int>(dtype)] = &NearLast<T, Lane, false, true, true, true>::planes;
 }
 
 template <class Code>

@@ -24,6 +24,8 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
 #include "cpu/both.inl"
+#include "cpu/near.inl"
+#include "cpu/near_last.inl"
 #include "cpu/pixels.inl"
 #include "cpu/convert.inl"
 #include "cpu/locate.inl"
