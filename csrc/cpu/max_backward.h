@@ -69,6 +69,7 @@ class MaxPull {
   void locate_outputs(Tile& tile) const;
   const AxisReads& reads_of(int axis, const Tile& tile, Scratch& scratch, bool moved) const;
   void list_rows(const Tile& tile, Scratch& scratch, bool moved) const;
+  bool reads_alike(int axis, const Tile& tile, const Tile& last) const;
   bool reaches_outside(const Tile& tile) const;
   template <class Copy>
   Strides stage_rows(const Tile& tile, Buffer& buffer, int64_t bytes, bool fill, char*& staged, const Copy& copy) const;

@@ -73,7 +73,8 @@ void MaxPull::run(int64_t begin, int64_t end) const {
     if (moved) locate_outputs(tile);
     stage_codes(tile, scratch);
     stage_grads(tile, scratch);
-    if (moved || tile.grad_row != last.grad_row || tile.grad_depth != last.grad_depth || tile.code_row != last.code_row
+    const bool alike = index != begin && reads_alike(0, tile, last) && reads_alike(1, tile, last);
+    if (!alike || tile.grad_row != last.grad_row || tile.grad_depth != last.grad_depth || tile.code_row != last.code_row
         || tile.code_depth != last.code_depth) {
       list_rows(tile, scratch, moved);
     }
@@ -104,6 +105,26 @@ const AxisReads& MaxPull::reads_of(int axis, const Tile& tile, Scratch& scratch,
   if (!reads_[axis].index.empty()) return reads_[axis];
   if (moved) scratch.axis_reads[axis].list(problem_.axes[axis], tile.input[axis + 1]);
   return scratch.axis_reads[axis];
+}
+
+// Whether the tile's positions along an axis are read as the last one's were, seen from where each begins.
+bool MaxPull::reads_alike(int axis, const Tile& tile, const Tile& last) const {
+  const Range &here = tile.input[axis + 1], &there = last.input[axis + 1];
+  if (here == there) return true;
+  const AxisReads& reads = reads_[axis];
+  if (reads.index.empty() || here.size() != there.size()) return false;
+  const int64_t* const one = reads.index.data() + here.begin;
+  const int64_t* const other = reads.index.data() + there.begin;
+  for (int64_t i = 1; i <= here.size(); ++i) {
+    if (one[i] - one[0] != other[i] - other[0]) return false;
+  }
+  for (int64_t e = 0; e < one[here.size()] - one[0]; ++e) {
+    const PullEntry& entry = reads.entries[static_cast<size_t>(one[0] + e)];
+    const PullEntry& before = reads.entries[static_cast<size_t>(other[0] + e)];
+    const bool same = entry.output - tile.output[axis + 1].begin == before.output - last.output[axis + 1].begin;
+    if (!same || entry.tap != before.tap) return false;
+  }
+  return true;
 }
 
 // Whether the margins of the tile's rows reach beyond the tensor.
