@@ -137,8 +137,8 @@ struct BothArgs {
 };
 
 // Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results
-// may be left out; codes are bytes. In channels-last (channels > 0) planes are
-// numbers of pixels in results, which lie target_pixel elements apart.
+// may be left out; codes are bytes. In channels-last (NearLast) target_plane counts pixels, which lie target_pixel elements apart in results. A
+// neighbour outside the plane is left out by the kernel, which is told where planes end.
 struct NearArgs {
   const void* source;
   void* sums;
