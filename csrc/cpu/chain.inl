@@ -62,11 +62,7 @@ struct Chain {
         store_as(t + o, finish(joined<W, Advance>(steps[0], a.step, s + o * Advance, row + o * Advance, row_code + o * Advance, code)));
         if constexpr (Coded) store_as(tc + o, code);
       };
-      if (limit == nullptr || t + rounded <= limit) {
-        for_lanes_rounded_up<Lane>(a.outputs, last);
-      } else {
-        for_lanes<Lane>(a.outputs, last);
-      }
+      for_lanes<Lane>(limit == nullptr || t + rounded <= limit ? rounded : a.outputs, last);
     });
   }
   // Every Advance-th of W * Advance elements.

@@ -49,25 +49,31 @@ struct Near {
     }(std::make_integer_sequence<int, W>{});
   }
 
-  // Three neighbours of each of W elements of a row. First, Last: it begins or ends there. A neighbour that is not there is a second look
-  // at the element itself, which changes no maximum, and nothing to a sum.
-  template <int W, bool First, bool Last>
-  TP_INLINE static State<W> across(const T* p) {
+  // Where W elements lie in a row. A neighbour that is not there is a second look at the element itself, which changes no maximum, and
+  // nothing to a sum.
+  template <int W>
+  struct Place {
+    bool at_begin, at_end;      // of the row
+    Vec<Code, W> begins, ends;  // masks of the lanes without a neighbour
+  };
+  // Three neighbours of each of W elements. Inner: the row neither begins nor ends there.
+  template <int W, bool Inner>
+  TP_INLINE static State<W> across(const T* p, const Place<W>& place) {
     const auto mid = Kernel::template load<W>(p);
-    const auto left = First ? from_left<W>(mid) : load_lanes<Keyed, T, Lane, W>(p - 1);
-    const auto right = Last ? from_right<W>(mid) : load_lanes<Keyed, T, Lane, W>(p + 1);
+    const auto left = !Inner && place.at_begin ? from_left<W>(mid) : load_lanes<Keyed, T, Lane, W>(p - 1);
+    const auto right = !Inner && place.at_end ? from_right<W>(mid) : load_lanes<Keyed, T, Lane, W>(p + 1);
     State<W> s{};
     if constexpr (Sums) {
       const Vec<Lane, W> none{};
-      const Vec<Lane, W> before = First ? select(only<W>(0), none, left) : left;
-      const Vec<Lane, W> after = Last ? select(only<W>(W - 1), none, right) : right;
+      const Vec<Lane, W> before = Inner ? left : select(place.begins, none, left);
+      const Vec<Lane, W> after = Inner ? right : select(place.ends, none, right);
       s.sum = before + mid + after;
     }
     if constexpr (Maxima) {
       s.max = left;
-      if constexpr (Coded) s.code = First ? Vec<Code, W>(only<W>(0) & number<W>(1)) : Vec<Code, W>{};
+      if constexpr (Coded && !Inner) s.code = place.begins & number<W>(1);
       Kernel::template take<W>(s.max, s.code, mid, number<W>(1));
-      Kernel::template take<W>(s.max, s.code, right, Last ? Vec<Code, W>(number<W>(2) + only<W>(W - 1)) : number<W>(2));
+      Kernel::template take<W>(s.max, s.code, right, Inner ? number<W>(2) : Vec<Code, W>(number<W>(2) + place.ends));
     }
     return s;
   }
@@ -78,45 +84,35 @@ struct Near {
     if constexpr (Maxima) Kernel::template take<W>(s.max, s.code, x.max, Coded ? Vec<Code, W>(x.code + number<W>(first)) : x.code);
   }
 
-  template <int W, bool First, bool Last>
+  // Elements [at, at + W) of the rows of a plane.
+  template <int W, bool Inner>
   TP_INLINE static void column(const NearArgs& a, int64_t plane, int64_t at, const Scale& scale) {
     const T* const source = static_cast<const T*>(a.source) + plane * a.source_plane + at;
     int64_t target = plane * a.target_plane + a.begin * a.length + at;
-    auto row = [&](int64_t r) __attribute__((always_inline)) { return across<W, First, Last>(source + r * a.length); };
-    auto put = [&](const State<W>& s) __attribute__((always_inline)) {
+    Place<W> place{at == 0, at + W == a.length, {}, {}};
+    if constexpr (!Inner) {
+      if (place.at_begin) place.begins = only<W>(0);
+      if (place.at_end) place.ends = only<W>(W - 1);
+    }
+    auto row = [&](int64_t r) __attribute__((always_inline)) { return across<W, Inner>(source + r * a.length, place); };
+    State<W> above{}, here = row(a.begin), below{};
+    if (a.begin > 0) above = row(a.begin - 1);
+    for (int64_t o = a.begin; o < a.end; ++o, target += a.length) {
+      State<W> s = above;
+      if (o > 0) {
+        down<W>(s, here, 3);
+      } else {
+        s = here;
+        if constexpr (Coded) s.code = s.code + number<W>(3);
+      }
+      if (o + 1 < a.rows) {
+        below = row(o + 1);
+        down<W>(s, below, 6);
+      }
       if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.past);
       if constexpr (Maxima) store_lanes<Keyed, T, Lane, W>(static_cast<T*>(a.maxima) + target, s.max, a.past);
       if constexpr (Coded) store_narrowed<Code, uint8_t, W>(static_cast<uint8_t*>(a.codes) + target, s.code);
-      target += a.length;
-    };
-    int64_t o = a.begin;
-    State<W> above{}, here = row(o);
-    if (o == 0) {  // no row above
-      State<W> s = here;
-      if constexpr (Coded) s.code = s.code + number<W>(3);
-      above = here;
-      if (a.rows > 1) {
-        here = row(1);
-        down<W>(s, here, 6);
-      }
-      put(s);
-      ++o;
-    } else {
-      above = row(o - 1);
-    }
-    const int64_t whole = std::min(a.end, a.rows - 1);
-    for (; o < whole; ++o) {
-      const State<W> below = row(o + 1);
-      State<W> s = above;
-      down<W>(s, here, 3);
-      down<W>(s, below, 6);
-      put(s);
       above = here, here = below;
-    }
-    if (o < a.end) {  // no row below
-      State<W> s = above;
-      down<W>(s, here, 3);
-      put(s);
     }
   }
   template <int W>
@@ -124,11 +120,10 @@ struct Near {
     if constexpr (W > 1) {
       if (a.length < W) return plane<(W > 4 && 4 * W > N ? W / 2 : 1)>(a, p, scale);
     }
-    if (a.length == W) return column<W, true, true>(a, p, 0, scale);
-    column<W, true, false>(a, p, 0, scale);
-    int64_t at = W;
-    for (; at + W < a.length; at += W) column<W, false, false>(a, p, at, scale);
-    column<W, false, true>(a, p, a.length - W, scale);
+    for (int64_t at = 0, next = 0; at < a.length; at = next) {
+      next = at + W == a.length ? a.length : std::min(at + W, a.length - W);
+      at > 0 && next < a.length ? column<W, true>(a, p, at, scale) : column<W, false>(a, p, at, scale);
+    }
   }
   static void planes(const NearArgs& a) {
     Final last;

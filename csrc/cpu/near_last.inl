@@ -63,20 +63,21 @@ struct NearLast {
   template <int W, int U>
   TP_INLINE static void by_columns(const NearArgs& a, const Row& row, int64_t c, const Scale& scale) {
     const T* p = row.source + c;
-    const int64_t up = row.up, down = row.down, step = a.channels;
-    int64_t pixel = row.pixel;
-    Column<W, U> left{}, here = column<W, U>(p, up, down);
-    for (int64_t x = 0; x < a.length; ++x, ++pixel) {
-      Column<W, U> out = here, right{};
-      if (x > 0) {
-        for (int u = 0; u < U; ++u) join<W>(out.of[u], left.of[u]);
+    const int64_t up = row.up, down = row.down, step = a.channels, pixel = row.pixel;
+    Column<W, U> left{}, here{};
+    for (int64_t x = -1; x < a.length; ++x) {  // one column ahead
+      Column<W, U> right{};
+      if (x + 1 < a.length) right = column<W, U>(p + (x + 1) * step, up, down);
+      if (x >= 0) {
+        Column<W, U> out = here;
+        if (x > 0) {
+          for (int u = 0; u < U; ++u) join<W>(out.of[u], left.of[u]);
+        }
+        if (x + 1 < a.length) {
+          for (int u = 0; u < U; ++u) join<W>(out.of[u], right.of[u]);
+        }
+        for (int u = 0; u < U; ++u) put<W>(a, pixel + x, c + u * W, out.of[u], scale);
       }
-      if (x + 1 < a.length) {
-        p += step;
-        right = column<W, U>(p, up, down);
-        for (int u = 0; u < U; ++u) join<W>(out.of[u], right.of[u]);
-      }
-      for (int u = 0; u < U; ++u) put<W>(a, pixel, c + u * W, out.of[u], scale);
       left = here, here = right;
     }
   }
@@ -87,23 +88,21 @@ struct NearLast {
       const T* const p = row.source + x * a.channels + c;
       State<W> s[U];
       bool any = false;
-      auto row_of = [&](const T* taps, int64_t first, bool ahead) __attribute__((always_inline)) {
+      for (int64_t y = row.up != 0 ? -1 : 0; y <= (row.down != 0 ? 1 : 0); ++y) {
+        const T* const taps = p + (y < 0 ? row.up : y * row.down);
         for (int64_t t = from; t <= to; ++t) {
-          const int64_t number = first + 1 + t;
+          const int64_t number = 3 * (y + 1) + 1 + t;
           for (int u = 0; u < U; ++u) {
             const T* const at = taps + t * a.channels + u * W;
             if (!any) {
               s[u] = first_of<W>(at, number);
             } else {
-              look<W>(s[u], at, number, ahead);
+              look<W>(s[u], at, number, y > 0);
             }
           }
           any = true;
         }
-      };
-      if (row.up != 0) row_of(p + row.up, 0, false);
-      row_of(p, 3, false);
-      if (row.down != 0) row_of(p + row.down, 6, true);
+      }
       for (int u = 0; u < U; ++u) put<W>(a, row.pixel + x, c + u * W, s[u], scale);
     }
   }
@@ -132,8 +131,7 @@ struct NearLast {
           for_lanes<Lane>(a.channels, [&](auto width, int64_t i) { some<decltype(width)::value, 1>(a, row, i, scale); });
           continue;
         }
-        for (; c + N <= a.channels; c += N) some<N, 1>(a, row, c, scale);
-        if (c < a.channels) some<N, 1>(a, row, a.channels - N, scale);
+        for (; c < a.channels; c += N) some<N, 1>(a, row, std::min(c, a.channels - N), scale);
       }
     }
   }

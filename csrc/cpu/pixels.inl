@@ -15,7 +15,7 @@ struct Pixels {
     T* target;
     char* code;
     const Lane* divisor;
-    bool single, past;  // one result; see Final
+    bool past;  // see Final
   };
 
   // Of a window: how far each lies from the first, and its number. The same for all windows that shift.
@@ -59,7 +59,6 @@ struct Pixels {
   template <int W, int U>
   TP_INLINE static void put_all(const PixelsArgs& a, const Place& at, int64_t i, const Vec<Lane, W> (&value)[U],
                                 const Vec<Code, W> (&number)[U]) {
-    if (at.single) return put<W, U>(a, at.target + i, Coded ? at.code + i * code_bytes(a) : nullptr, at.past, value, number);
     for (int64_t d = 0; d < at.depth.repeat; ++d) {
       for (int64_t r = 0; r < at.row.repeat; ++r) {
         T* target = at.target + i + d * a.target_depth + r * a.target_row;
@@ -107,19 +106,15 @@ struct Pixels {
     }
     int64_t i = 0;
     for (; i + 4 * N <= a.inner; i += 4 * N) block<N, 4>(a, s, taps, at, i, scale);
-    for (; i + N <= a.inner; i += N) block<N, 1>(a, s, taps, at, i, scale);
     if (i == a.inner) return;
-    if constexpr (N > 1) {
-      if (i > 0) return block<N, 1>(a, s, taps, at, a.inner - N, scale);  // some channels a second time
-    }
+    auto rest = [&](auto width) __attribute__((always_inline)) {  // some channels a second time
+      for (; i < a.inner; i += width) block<width, 1>(a, s, taps, at, std::min(i, a.inner - width), scale);
+    };
+    if (a.inner >= N) return rest(std::integral_constant<int, N>{});
     if constexpr (N >= 8) {
-      if (N / 2 <= a.inner) {
-        block<N / 2, 1>(a, s, taps, at, 0, scale);
-        if (N / 2 < a.inner) block<N / 2, 1>(a, s, taps, at, a.inner - N / 2, scale);
-        return;
-      }
+      if (a.inner >= N / 2) return rest(std::integral_constant<int, N / 2>{});
     }
-    for (; i < a.inner; ++i) block<1, 1>(a, s, taps, at, i, scale);
+    if constexpr (N > 1) rest(std::integral_constant<int, 1>{});
   }
 
   TP_INLINE static void row_at(const PixelsArgs& a, const Window& depth, const Window& row, const S* s, T* target, char* code,
@@ -128,9 +123,8 @@ struct Pixels {
       const Window& column = a.columns[o];
       const S* at = s + column.start * a.source_pixel;
       const Taps taps(a, depth, row, column);
-      const bool single = depth.repeat == 1 && row.repeat == 1 && column.repeat == 1, past = a.past;
       for (int64_t n = 0; n < column.count; ++n, at += column.advance * a.source_pixel) {
-        pixel(a, at, taps, {depth, row, column, target, code, divisor, single, past}, scale);
+        pixel(a, at, taps, {depth, row, column, target, code, divisor, a.past}, scale);
         target += column.repeat * a.target_pixel;
         if constexpr (Coded) code += column.repeat * a.code_pixel * code_bytes(a);
         if (divisor != nullptr) divisor += column.repeat;

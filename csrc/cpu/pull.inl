@@ -135,28 +135,26 @@ struct Pull {
     }
     copy_row(a, target);
   }
+  template <int Stride, int Rows, int Taps>
+  static void row_of(const PullLanesArgs& a, const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
+    const Local<Rows, Taps> local(reads, count, a.taps, grads, codes);
+    if constexpr (Stride == 1) {
+      stride_one(a, local, target);
+    } else {
+      stride_two(a, local, target);
+    }
+  }
   // Rows of the commonest windows, by the number of rows that feed them; Taps 0: any.
   template <int Stride, int Taps>
   static void rows_of(const PullLanesArgs& a) {
     for_rows(a.rows, [&](const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
-      auto with = [&](auto rows, auto taps) __attribute__((always_inline)) {
-        constexpr int Rows = decltype(rows)::value, Known = decltype(taps)::value;
-        const Local<Rows, Known> local(reads, count, a.taps, grads, codes);
-        if constexpr (Stride == 1) {
-          stride_one(a, local, target);
-        } else {
-          stride_two(a, local, target);
-        }
-      };
-      constexpr std::integral_constant<int, 0> any;
-      constexpr std::integral_constant<int, Taps> known;
       if constexpr (Taps != 0) {
-        if (count == 1) return with(std::integral_constant<int, 1>{}, known);
+        if (count == 1) return row_of<Stride, 1, Taps>(a, reads, count, grads, codes, target);
         if constexpr (Taps == 3) {
-          if (count == 2) return with(std::integral_constant<int, 2>{}, known);
+          if (count == 2) return row_of<Stride, 2, Taps>(a, reads, count, grads, codes, target);
         }
       }
-      with(any, any);
+      row_of<Stride, 0, 0>(a, reads, count, grads, codes, target);
     });
   }
   static void lanes(const PullLanesArgs& a) {

@@ -138,12 +138,15 @@ struct Reduce {
     return true;
   }
 
+  static void long_run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
+    Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, scale, value, code);
+  }
   // Elements apart from each other: one window at a time.
   TP_INLINE static Lane one(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Code& code) {
     const int64_t stride = window.step * a.source_pixel;
     Lane value = R::template init<Lane>();
     if (N > 1 && stride == 1 && c == nullptr && window.taps >= 8) {
-      if constexpr (N > 1) Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, a.code_scale, value, code);
+      if constexpr (N > 1) long_run(s, window, a.code_scale, value, code);
     } else if (window.taps > 0 && c != nullptr) {  // after other axes: taps come out of scan order
       Code number = static_cast<Code>(window.tap * a.code_scale);
       value = load<1>(s), code = static_cast<Code>(c[0] + number);
@@ -231,27 +234,24 @@ struct Reduce {
     if (window.taps > 1) {  // several columns at once hide the latency of a chain of taps
       while (i + 4 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 4>{});
     }
-    while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-    if (i < a.inner && whole_vectors) at(integral_constant<int, N>{}, one);
+    while (i + N <= a.inner || (i < a.inner && whole_vectors)) at(integral_constant<int, N>{}, one);
     if constexpr (N >= 8) {
       if (i + N / 2 <= a.inner) at(integral_constant<int, N / 2>{}, one);
     }
     while (i < a.inner) at(one, one);
   }
-  // A long window over many columns takes a few taps of all of them at a time, in the order of memory.
-  static void in_parts(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Lane* target, Code* target_code,
+  // A long window over many columns takes a few taps of all of them at a time, in the order of memory: from tap t here.
+  static void in_parts(const WindowsArgs& a, const Window& window, int64_t t, const S* s, const Code* c, Lane* target, Code* target_code,
                        const Scale& finish, bool whole_vectors) {
     const int64_t stride = window.step * a.source_pixel;
     // Near each other, the next few taps are what comes next; far apart, it is the rest of these rows.
     const int64_t next = few_taps * stride * static_cast<int64_t>(sizeof(S));
     const int64_t ahead = next <= (1 << 17) ? next : prefetch_bytes;
     Window part = window;
-    for (int64_t t = 0; t < window.taps; t += few_taps) {
+    for (; t < window.taps; t += few_taps) {
       part.tap = window.tap + t, part.taps = std::min(few_taps, window.taps - t);
       const Scale scale = t + few_taps < window.taps ? Scale(Final{}) : finish;
-      const Code* const from_code = c == nullptr ? nullptr : c + t * stride;
-      t == 0 ? columns<false>(a, part, s, from_code, target, target_code, scale, whole_vectors, ahead)
-             : columns<true>(a, part, s + t * stride, from_code, target, target_code, scale, whole_vectors, ahead);
+      columns<true>(a, part, s + t * stride, c == nullptr ? nullptr : c + t * stride, target, target_code, scale, whole_vectors, ahead);
     }
   }
   static void wide(const WindowsArgs& a, Scale finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
@@ -264,15 +264,16 @@ struct Reduce {
       finish.past = a.last.past && window.repeat == 1;  // what is copied must be near
       const bool parted = Storage && window.taps > few_taps && a.inner > 4 * N
                           && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 18);
+      Window first = window;
+      if (parted) first.taps = few_taps;
       for (int64_t n = 0; n < window.count; ++n) {
         const bool whole_vectors = a.can_overread && (limit == nullptr || target + rounded <= limit);
         if (window.taps == 0) {
           std::fill_n(target, a.inner, R::template init<Lane>());
           if constexpr (Coded) std::fill_n(target_code, a.inner, Code(0));
-        } else if (parted) {
-          in_parts(a, window, s, c, target, target_code, finish, whole_vectors);
         } else {
-          columns<false>(a, window, s, c, target, target_code, finish, whole_vectors, prefetch_bytes);
+          columns<false>(a, first, s, c, target, target_code, parted ? Scale(Final{}) : finish, whole_vectors, prefetch_bytes);
+          if (parted) in_parts(a, window, few_taps, s, c, target, target_code, finish, whole_vectors);
         }
         repeat(a, window.repeat, target);
         if constexpr (Coded) repeat(a, window.repeat, target_code);
@@ -358,11 +359,7 @@ struct Reduce {
       auto at = [&](auto width, int64_t o) {
         comb_at<decltype(width)::value, Advance, Taps>(a, s + o * Advance, t + o, Coded ? tc + o : nullptr, finish);
       };
-      if (limit == nullptr || t + rounded <= limit) {
-        for_lanes_rounded_up<Lane>(a.outputs, at);
-      } else {
-        for_lanes<Lane>(a.outputs, at);
-      }
+      for_lanes<Lane>(limit == nullptr || t + rounded <= limit ? rounded : a.outputs, at);
     });
   }
   static void comb(const CombArgs& a) {

@@ -133,9 +133,8 @@ struct Slide {
       i += width * unroll;
     };
     while (i + 2 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 2>{});
-    while (i + N <= a.inner) at(integral_constant<int, N>{}, one);
-    if (i < a.inner && a.inner >= N) {  // once more what overlaps
-      i = a.inner - N;
+    while (i < a.inner && a.inner >= N) {
+      i = std::min(i, a.inner - N);  // once more what overlaps
       at(integral_constant<int, N>{}, one);
     }
     while (i < a.inner) at(one, one);

@@ -349,9 +349,7 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v, bool past) {
 template <class Lane, int N = full_lanes<Lane>, class Body>
 TP_INLINE void for_lanes(int64_t count, Body body) {
   if (count >= N) {
-    int64_t i = 0;
-    for (; i + N <= count; i += N) body(std::integral_constant<int, N>{}, i);
-    if (i < count) body(std::integral_constant<int, N>{}, count - N);
+    for (int64_t i = 0; i < count; i += N) body(std::integral_constant<int, N>{}, std::min(i, count - N));
   } else if constexpr (N > 4) {
     for_lanes<Lane, N / 2>(count, body);
   } else if constexpr (N > 1) {
