@@ -59,6 +59,7 @@ struct WindowsArgs {
   int64_t window_count;
   int64_t code_scale;  // a tap adds (tap * code_scale) to its source code
   bool can_overread;   // and overrun its target, as far as `last` allows
+  bool far;            // the source does not fit the caches: what comes next is fetched early
   Final last;
   int64_t slide = 0;        // the longest window, where windows overlap so much that blocks of that length pay; each is as long,
   void* scratch = nullptr;  // or ends at an end of the source. Lanes and codes [slide, 2 vectors].

@@ -10,9 +10,9 @@ struct Reduce {
   static constexpr int N = full_lanes<Lane>;
   static constexpr int64_t few_taps = 8;
 
-  template <int W>
+  template <int W, bool Ahead = true>
   TP_INLINE static Vec<Lane, W> load(const S* p, int64_t ahead = prefetch_bytes) {
-    if constexpr (Storage && W > 1) prefetch_beyond(p, ahead);
+    if constexpr (Storage && Ahead && W > 1) prefetch_beyond(p, ahead);
     return load_lanes<Keyed, S, Lane, W>(p);
   }
 
@@ -118,11 +118,11 @@ struct Reduce {
   }
 
   // One long window in every row: what does not change from row to row is settled once.
-  template <int W>
+  template <int W, bool Far>
   TP_INLINE static bool rows_of_one(const WindowsArgs& a, const Scale& finish) {
     const Window window = *a.windows;
     if constexpr (W > 8) {
-      if (window.taps < W) return rows_of_one<W / 2>(a, finish);
+      if (window.taps < W) return rows_of_one<W / 2, Far>(a, finish);
     }
     if (W < 8 || window.taps < W || a.window_count != 1 || window.outputs() != 1 || window.step * a.source_pixel != 1
         || a.source_code != nullptr) {
@@ -131,7 +131,8 @@ struct Reduce {
     for_loops(a.loops, [&](int64_t source, int64_t target) __attribute__((always_inline)) {
       Lane value;
       Code code = 0;
-      Run<Reduce, R, Coded, S, Lane>::template any<W>(static_cast<const S*>(a.source) + source + window.start, window, a.code_scale, value, code);
+      const S* const s = static_cast<const S*>(a.source) + source + window.start;
+      Run<Reduce, R, Coded, S, Lane, Far>::template any<W>(s, window, a.code_scale, value, code);
       static_cast<Lane*>(a.target)[target] = finish(value);
       if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
     });
@@ -183,6 +184,7 @@ struct Reduce {
     const int64_t stride = window.step * a.source_pixel, taps = Taps == 0 ? window.taps : Taps;
     const int64_t repeat = window.repeat, pitch = a.target_pixel, scale = a.code_scale;
     const Code first = static_cast<Code>(window.tap * scale);
+    const Scale result = finish;
     for_loops(a.loops, [&](int64_t from, int64_t to) __attribute__((always_inline)) {
       const S* s = source + from;
       Lane value = load<1>(s);
@@ -191,7 +193,7 @@ struct Reduce {
         s += stride, number = static_cast<Code>(number + scale);
         take<1>(value, code, load<1>(s), number);
       }
-      value = finish(value);
+      value = result(value);
       for (int64_t r = 0; r < repeat; ++r) target[to + r * pitch] = value;
       if constexpr (Coded) {
         for (int64_t r = 0; r < repeat; ++r) target_code[to + r * pitch] = code;
@@ -208,10 +210,13 @@ struct Reduce {
       const Window& window = a.windows[w];
       for (int64_t n = 0; n < window.count; ++n, at += window.repeat) {
         const int64_t start = window.start + n * window.advance;
-        switch (window.taps) {
-          case 2: in_all_rows<2>(a, window, start, at, finish); break;
-          case 3: in_all_rows<3>(a, window, start, at, finish); break;
-          default: in_all_rows<0>(a, window, start, at, finish); break;
+        constexpr bool common = Keyed || std::is_same_v<Lane, float>;
+        if (common && window.taps == 2) {
+          in_all_rows<common ? 2 : 0>(a, window, start, at, finish);
+        } else if (common && window.taps == 3) {
+          in_all_rows<common ? 3 : 0>(a, window, start, at, finish);
+        } else {
+          in_all_rows<0>(a, window, start, at, finish);
         }
       }
     }
@@ -290,12 +295,26 @@ struct Reduce {
     for (int64_t r = 1; r < count; ++r, target += a.target_pixel) std::memcpy(target, done, sizeof(T) * static_cast<size_t>(a.inner));
   }
 
+  // One window in every row, of few taps or of many: not worth code of its own for integers, and for codes of very long windows.
+  static constexpr bool rare = (std::is_integral_v<Lane> && !Keyed) || (Coded && sizeof(Lane) > sizeof(S));
+  TP_INLINE static bool by_rows(const WindowsArgs& a, const Scale& finish) {
+    if constexpr (N > 1) {
+      // Out of a cache, sums wait for loads alone, and one of 64 bytes is mostly two: it crosses lines.
+      constexpr int Half = R::is_max || sizeof(Lane) * N < widest_vector ? N : N / 2;
+      const bool half = Half < N && a.windows->taps >= 4 * N;
+      if (Storage && a.far) {
+        if (rows_of_one<N, Storage>(a, finish)) return true;
+      } else if (half ? rows_of_one<Half, false>(a, finish) : rows_of_one<N, false>(a, finish)) {
+        return true;
+      }
+    }
+    return short_windows(a, finish);
+  }
   static void windows(const WindowsArgs& a) {
     const Scale finish(a.last);
-    if constexpr (N > 1) {
-      if (a.inner == 1 && rows_of_one<N>(a, finish)) return;
+    if constexpr (!rare) {
+      if (a.inner == 1 && by_rows(a, finish)) return;
     }
-    if (a.inner == 1 && short_windows(a, finish)) return;
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const S* s = static_cast<const S*>(a.source) + source;
       const Code* c = a.source_code == nullptr ? nullptr : static_cast<const Code*>(a.source_code) + source;
@@ -373,25 +392,5 @@ struct Reduce {
       case 3: return unit ? comb_rows<1, 3>(a) : comb_rows<2, 3>(a);
       default: return unit ? comb_rows<1, 0>(a) : comb_rows<2, 0>(a);
     }
-  }
-};
-
-// Strides of 2 and more, each input taking the sum of the outputs that read it; lanes along q.
-template <class Lane>
-struct Spread {
-  static constexpr int N = full_lanes<Lane>;
-  TP_INLINE static Vec<Lane, N> phase(const SpreadArgs& a, const Lane* s, int64_t q, int64_t r) {
-    Vec<Lane, N> total{};
-    for (int64_t tap = r, o = q; tap < a.taps; tap += a.stride, --o) total = total + load_as<Vec<Lane, N>>(s + o);
-    return total;
-  }
-  static void rows(const SpreadArgs& a) {
-    for_loops(a.loops, [&](int64_t source, int64_t target) {
-      const Lane* s = static_cast<const Lane*>(a.source) + source;
-      Lane* t = static_cast<Lane*>(a.target) + target;
-      for_lanes_rounded_up<Lane>(a.count, [&](auto, int64_t q) {
-        store_pairs<Lane, N>(t + 2 * q, phase(a, s, q, 0), phase(a, s, q, 1));
-      });
-    });
   }
 };

@@ -123,6 +123,7 @@ class Reduction {
   bool pixels_ = false;  // all axes in one go
   bool near_ = false;    // the same, three by three in channels-first
   bool past_ = false;    // the result is stored past the caches
+  bool far_ = false;     // the source does not fit the caches
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];
   Strides source_strides_, result_strides_;

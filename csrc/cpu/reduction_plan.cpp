@@ -10,6 +10,7 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t tile_elements = 4096;        // per intermediate block: half an L1 cache of floats
+constexpr int64_t far_bytes = 8 << 20;          // more than this comes from memory, or from the far end of the last cache
 constexpr int64_t large_block_limit = 1 << 20;  // in channels-last
 constexpr int64_t block_limit = 1 << 17;  // of a tile of large windows, or of a coded maximum with its row for every source row
 
@@ -62,6 +63,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   past_ = stores_past_caches(work_ * element_bytes);
+  far_ = work_ * element_bytes > far_bytes;
   near_ = takes_near();
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept

@@ -1,30 +1,35 @@
-// One long window whose taps lie side by side: lanes along the taps, put together at the end. Kernel: a Reduce. Included inside a
-// target region, before reduce.inl.
+// One long window whose taps lie side by side: lanes along the taps, put together at the end. Kernel: a Reduce; Far: see
+// WindowsArgs. Included inside a target region, before reduce.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
-template <class Kernel, class R, bool Coded, class S, class Lane>
+template <class Kernel, class R, bool Coded, class S, class Lane, bool Far = true>
 struct Run {
   using Code = CodeOf<Lane>;
+
+  template <int W>
+  TP_INLINE static Vec<Lane, W> load(const S* p, int64_t ahead = prefetch_bytes) {
+    return Kernel::template load<W, Far>(p, ahead);
+  }
 
   // One window over W or more contiguous taps, lanes along them. The last vector overlaps the one before it, which a maximum
   // does not mind: of equals it keeps the first. A sum leaves out what it has seen.
   template <int W>
   TP_INLINE static void run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
-    constexpr int U = Coded ? 2 : 4;
+    constexpr int U = Coded ? 2 : R::is_max || W == full_lanes<Lane> ? 4 : 8;
     Vec<Lane, W> values[U];
     Vec<Code, W> codes[U] = {};
     const auto ramp = lane_numbers<W>();  // tap of each lane, from the vector's first
-    values[0] = Kernel::template load<W>(s);
+    values[0] = load<W>(s);
     if constexpr (Coded) codes[0] = ramp;
     int64_t t = W;
     if (window.taps >= W * U) {
       for (int u = 1; u < U; ++u) {
-        values[u] = Kernel::template load<W>(s + u * W);
+        values[u] = load<W>(s + u * W);
         if constexpr (Coded) codes[u] = ramp + broadcast<Code, W>(static_cast<Code>(u * W));
       }
       for (t = W * U; t + W * U <= window.taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = Kernel::template load<W>(s + t + u * W, 2 * prefetch_bytes);
+          const auto x = load<W>(s + t + u * W, 2 * prefetch_bytes);
           Kernel::template take<W>(values[u], codes[u], x, ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
         }
       }
@@ -35,17 +40,17 @@ struct Run {
       for (int u = 1; u < U; ++u) values[u] = values[0], codes[u] = codes[0];
     }
     for (; t + W <= window.taps; t += W) {
-      Kernel::template take<W>(values[0], codes[0], Kernel::template load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
+      Kernel::template take<W>(values[0], codes[0], load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
     }
     if (t < window.taps) {
-      auto last = Kernel::template load<W>(s + window.taps - W);
+      auto last = load<W>(s + window.taps - W);
       const auto number = ramp + broadcast<Code, W>(static_cast<Code>(window.taps - W));
       if constexpr (!R::is_max) last = select(number >= broadcast<Code, W>(static_cast<Code>(t)), last, Vec<Lane, W>{});
       Kernel::template take<W>(values[0], codes[0], last, number);
     }
     if constexpr (Coded) {
       const int64_t winner = winner_of<W, U>(values, codes);
-      value = Kernel::template load<1>(s + winner);
+      value = load<1>(s + winner);
       code = static_cast<Code>((window.tap + winner) * scale);
     } else {
       value = across<W>(values[0]);
@@ -103,7 +108,7 @@ struct Run {
       block.taps = block_of(taps, t);
       float value = 0;
       CodeOf<float> code = 0;
-      Run<Narrow, R, false, S, float>::template any<full_lanes<float>>(s + t, block, 1, value, code);
+      Run<Narrow, R, false, S, float, Far>::template any<full_lanes<float>>(s + t, block, 1, value, code);
       total += static_cast<double>(value);
       t += block.taps;
     }

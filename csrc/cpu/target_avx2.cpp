@@ -23,6 +23,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/run.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
+#include "cpu/spread.inl"
 #include "cpu/both.inl"
 #include "cpu/near.inl"
 #include "cpu/near_last.inl"

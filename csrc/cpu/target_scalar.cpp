@@ -11,6 +11,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/run.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
+#include "cpu/spread.inl"
 #include "cpu/both.inl"
 #include "cpu/near.inl"
 #include "cpu/near_last.inl"
