@@ -54,6 +54,8 @@ struct Reduce {
   template <int W, int U, bool Resume = false>
   TP_INLINE static void column(const S* s, const Code* c, const Window& window, int64_t stride, int64_t scale, Lane* target,
                                Code* target_code, const Scale& finish, int64_t ahead = prefetch_bytes) {
+    using Sums = Run<Reduce, R, Coded, S, Lane>;
+    if constexpr (Sums::in_blocks) return Sums::template columns<W, U, Resume>(s, window.taps, stride, target, finish, ahead);
     Vec<Lane, W> value[U];
     Vec<Code, W> code[U];
     Code number = static_cast<Code>(window.tap * scale);

@@ -114,6 +114,26 @@ struct Run {
     }
     return total;
   }
+  // The same of W * U columns, a few taps at a time. Resume: sums of the taps before are in the target already.
+  template <int W, int U, bool Resume, class Scale>
+  TP_INLINE static void columns(const S* s, int64_t taps, int64_t stride, Lane* target, const Scale& finish, int64_t ahead) {
+    using Narrow = typename Kernel::template With<float>;
+    Vec<Lane, W> value[U] = {};
+    if constexpr (Resume) {
+      for (int u = 0; u < U; ++u) value[u] = load_as<Vec<Lane, W>>(target + u * W);
+    }
+    for (int64_t t = 0; t < taps; t += Kernel::few_taps) {
+      const int64_t count = std::min(Kernel::few_taps, taps - t);
+      Vec<float, W> part[U];
+      for (int u = 0; u < U; ++u) part[u] = Narrow::template load<W>(s + u * W, ahead);
+      s += stride;
+      for (int64_t n = 1; n < count; ++n, s += stride) {
+        for (int u = 0; u < U; ++u) part[u] = part[u] + Narrow::template load<W>(s + u * W, ahead);
+      }
+      for (int u = 0; u < U; ++u) value[u] = value[u] + convert<Lane, W>(part[u]);
+    }
+    for (int u = 0; u < U; ++u) finish.put(target + u * W, value[u]);
+  }
   // The widest vectors that a window fills.
   template <int W>
   TP_INLINE static void any(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
