@@ -49,6 +49,7 @@ prepare() {
   fi
   if [ ! -e "$out/lib/ready" ]; then
     local wheels=("$root"/dist/*.whl)
+    mkdir -p "$out/lib"
     if [ -e "${wheels[-1]}" ]; then
       step 100 wheel "$python" -m pip install --no-deps --no-index --upgrade --target "$out/lib" "${wheels[-1]}" || exit 1
     else
