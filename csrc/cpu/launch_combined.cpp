@@ -21,6 +21,7 @@ namespace {
 
 constexpr int64_t piece_bytes = 256 << 10;
 constexpr int64_t parallel_bytes = 64 << 10;  // below this a second thread costs more than it brings
+constexpr int64_t few_planes = 16;            // below this a plane may be shared among threads
 
 // Buffers of one thread: those of the launchers that are called meanwhile are others.
 struct Buffers {
@@ -40,11 +41,10 @@ int64_t channels_of_piece(const Combined& combined) {
   return combined.layout == Layout::ChannelsFirst ? std::clamp<int64_t>(piece_bytes / plane, 1, combined.channels) : combined.channels;
 }
 
-// body(piece) for all of the input: pieces on several threads where there are enough, else each piece on all of them.
+// body(piece) for all of the input: pieces of so many channels, on several threads where there are enough, else each piece on all of them.
 template <class Body>
-void for_pieces(const Combined& combined, const Body& body) {
+void for_pieces(const Combined& combined, int64_t channels, const Body& body) {
   const int64_t plane = std::max<int64_t>(1, combined.input_positions() * element_bytes(combined.dtype));
-  const int64_t channels = channels_of_piece(combined);
   const int64_t groups = ceil_div<int64_t>(combined.channels, channels), pieces = combined.batch * groups;
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
@@ -114,19 +114,22 @@ void run_part(Task task, const Combined& combined, int64_t part, const Piece& pi
   max_pool_gather(problem, input, offsets, type, results);
 }
 
-// Whether every thread finds one.
-bool enough_pieces(const Combined& combined) {
-  return combined.batch * ceil_div<int64_t>(combined.channels, channels_of_piece(combined)) >= at::get_num_threads();
+// The channels of a piece where one thread does all of it: so few (in channels-last lines of memory) that every thread finds one.
+int64_t channels_of_thread(const Combined& combined) {
+  const int64_t unit = combined.layout == Layout::ChannelsLast ? std::max<int64_t>(1, widest_vector / element_bytes(combined.dtype)) : 1;
+  const int64_t groups = ceil_div<int64_t>(at::get_num_threads(), std::max<int64_t>(1, combined.batch));
+  const int64_t units = ceil_div<int64_t>(ceil_div<int64_t>(std::max<int64_t>(1, combined.channels), unit), groups);
+  return std::min(channels_of_piece(combined), units * unit);
 }
 bool is_whole(const Part& part) { return part.axes[0].is_whole() && part.axes[1].is_whole() && part.axes[2].is_whole(); }
 
-// Whether one kernel does it: the average and the maximum of all positions, where every thread finds a piece. (One result alone is
-// not enough: a window may also be smaller than the plane.)
+// Whether one kernel does it: the average and the maximum of all positions. (One result alone is not enough: a window may also be
+// smaller than the plane.) A few large planes are for the kernels that share one among threads; the bits must not depend on how many.
 bool reads_once(Task task, const Combined& combined) {
   const bool two = combined.part_count == 2 && combined.parts[0].max != combined.parts[1].max && combined.form != Form::Flat;
   return task == Task::Reduce && two && is_whole(combined.parts[0]) && is_whole(combined.parts[1])
          && kernels().both[static_cast<int>(combined.dtype)] != nullptr && combined.input_positions() < INT32_MAX
-         && enough_pieces(combined);
+         && (combined.batch * combined.channels >= few_planes || combined.input_positions() * element_bytes(combined.dtype) <= parallel_bytes);
 }
 void read_once(const Combined& combined, const void* input, void* output, void* offsets, OffsetType type) {
   const KernelTable& table = kernels();
@@ -134,7 +137,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
   const CodeKernels& codes = combined.dtype == DType::Float64 ? table.codes8 : table.codes4;
   const Place saved = combined.place(of_max, true);
-  for_pieces(combined, [&](const Piece& piece) {
+  for_pieces(combined, channels_of_thread(combined), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     const bool mean = combined.form == Form::Mean, last = combined.layout == Layout::ChannelsLast;
     auto place_of = [&](int part) { return static_cast<char*>(output) + begin_of(combined.place(part, false), piece) * bytes; };
@@ -209,7 +212,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
   if (looks_around_once(task, combined, offsets, type)) return look_around_once(combined, input, output, offsets);
   const int64_t finest = finest_part(task, combined, offsets);
   const Order order = order_of(combined, finest);
-  for_pieces(combined, [&](const Piece& piece) {
+  for_pieces(combined, channels_of_piece(combined), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     const char* const all = static_cast<const char*>(input) + (piece.sample * combined.channels + piece.channel) * positions * bytes;
     const void* found[most_parts] = {};  // results that stay where they are
@@ -261,7 +264,7 @@ void combined_pool_gather(const Combined& combined, const void* input, const voi
 void combined_pool_backward(const Combined& combined, const void* grad_output, const void* offsets, OffsetType type, void* grad_input) {
   const int64_t bytes = element_bytes(combined.dtype), offset_size = offset_bytes[static_cast<int>(type)];
   const int64_t positions = combined.input_positions();
-  for_pieces(combined, [&](const Piece& piece) {
+  for_pieces(combined, channels_of_piece(combined), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     char* const to = static_cast<char*>(grad_input) + (piece.sample * combined.channels + piece.channel) * positions * bytes;
     const int64_t elements = piece.channels * positions;
