@@ -68,7 +68,12 @@ struct WindowsArgs {
 // All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
 // column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
 // again costs less than a pass of its own.
+// In channels-first, planes of short rows: a vector from position `source` of a row holds what results [begin, end) of a row read.
 constexpr int most_pixel_taps = 64;
+constexpr int short_taps = 4, short_chunks = 8;
+struct ShortChunk {
+  int64_t begin, end, source;
+};
 struct PixelsArgs {
   const void* source;
   void* target;       // storage
@@ -90,6 +95,12 @@ struct PixelsArgs {
   int64_t height, width;
   double divisor;
   bool past;  // see Final
+  // Of short rows: columns has one window for each result, results of all planes lie together, and vectors may be read up to
+  // `source_end`, of a plane those from [0, source_reach]. Scratch holds a plane of inputs, of results and of codes, and vectors.
+  const ShortChunk* chunks = nullptr;
+  int64_t chunk_count = 0, source_reach = 0;
+  const void* source_end = nullptr;
+  void* scratch = nullptr;
 };
 
 // target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
@@ -268,13 +279,14 @@ struct ReduceKernels {
   bool lanes_are_storage = false;
   WindowsFn first = nullptr, next = nullptr;
   PixelsFn first_pixels = nullptr, next_pixels = nullptr;
+  PixelsFn first_short = nullptr, next_short = nullptr;  // of short rows
   CombFn comb = nullptr;
   SpreadFn spread = nullptr;
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity
   ConvertFn load = nullptr;                            // storage to lanes
   ConvertFn finish = nullptr;                          // lanes to storage
   NearFn near = nullptr, near_last = nullptr;  // channels-first, -last
-  int64_t near_lanes = 0;  // of a vector
+  int64_t vector_lanes = 0;
 };
 // [0]: codes are bytes, [1]: codes are lanes as wide as those of the gradient.
 struct PullKernels {
@@ -289,6 +301,7 @@ struct CodeKernels {
   ConvertFn store[4] = {};  // lanes to OffsetType
   ConvertFn load[4] = {};   // OffsetType to lanes
   ConvertFn copy_bytes = nullptr;
+  void (*repeat)(const void* values, void* target, int64_t rows, int64_t length) = nullptr;  // each value of as many bytes `length` times
 };
 
 struct KernelTable {

@@ -15,19 +15,11 @@ constexpr int64_t rows_of_tile = 64;
 constexpr int64_t block_bytes = 1 << 14;  // of repeated values, to copy from
 
 // Value i over target elements [i * length, (i + 1) * length).
-template <class T>
-void fill(const char* values, char* target, int64_t rows, int64_t length) {
-  for (int64_t row = 0; row < rows; ++row) {
-    T value;
-    std::memcpy(&value, values + row * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    std::fill_n(reinterpret_cast<T*>(target) + row * length, length, value);
-  }
-}
 void fill(const char* values, int64_t bytes, char* target, int64_t rows, int64_t length) {
   switch (bytes) {
-    case 2: return fill<uint16_t>(values, target, rows, length);
-    case 4: return fill<uint32_t>(values, target, rows, length);
-    case 8: return fill<uint64_t>(values, target, rows, length);
+    case 2: return kernels().codes2.repeat(values, target, rows, length);
+    case 4: return kernels().codes4.repeat(values, target, rows, length);
+    case 8: return kernels().codes8.repeat(values, target, rows, length);
     default:
       for (int64_t i = 0; i < rows * length; ++i) {
         std::memcpy(target + i * bytes, values + i / length * bytes, static_cast<size_t>(bytes));

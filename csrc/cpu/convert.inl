@@ -97,6 +97,18 @@ inline void copy_kernel(const ConvertArgs& a) {
   });
 }
 
+template <class T>
+void repeat_kernel(const void* values, void* target, int64_t rows, int64_t length) {
+  const T* value = static_cast<const T*>(values);
+  T* to = static_cast<T*>(target);
+  for (int64_t r = 0; r < rows; ++r, ++value, to += length) {
+    for_lanes<T>(length, [&](auto width, int64_t i) __attribute__((always_inline)) {
+      constexpr int W = decltype(width)::value;
+      store_as(to + i, broadcast<T, W>(*value));
+    });
+  }
+}
+
 template <class R, class Lane>
 void fill_identity(void* lanes, int64_t count) {
   std::fill_n(static_cast<Lane*>(lanes), count, R::template init<Lane>());

@@ -178,7 +178,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
   const bool past = stores_past_caches(3 * positions * combined.batch * combined.channels * bytes);
   const bool last = combined.layout == Layout::ChannelsLast;
   const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
-  const bool lines = row % widest_vector == 0 && table.sum[dtype].near_lanes * bytes == widest_vector;
+  const bool lines = row % widest_vector == 0 && table.sum[dtype].vector_lanes * bytes == widest_vector;
   // Rows are cut, too, whatever the number of threads: the bits do not depend on it.
   const int64_t channels = channels_of_piece(combined), groups = ceil_div<int64_t>(combined.channels, channels);
   const int64_t rows = axes[1].input, line = axes[2].input * channels * bytes * axes[0].input;

@@ -84,8 +84,11 @@ class Reduction {
   };
 
   Mode mode_of(int axis) const;
+  static int64_t most_taps(const AxisView& view);
   bool takes_pixels() const;
   bool takes_near() const;
+  bool takes_short();
+  bool cut_short(int64_t most);
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_near(const Tile& tile) const;
@@ -121,7 +124,10 @@ class Reduction {
   CountTable counts_[3];  // of averages whose divisors differ
   Mode modes_[3];
   bool pixels_ = false;  // all axes in one go
-  bool near_ = false;    // the same, three by three in channels-first
+  bool near_ = false;    // the same, three by three
+  std::vector<Window> short_;  // the same, of short rows in channels-first: the window of each result of a row. Empty: not so
+  ShortChunk chunks_[short_chunks] = {};
+  int64_t chunk_count_ = 0;
   bool past_ = false;    // the result is stored past the caches
   bool far_ = false;     // the source does not fit the caches
   int64_t code_scale_[3];

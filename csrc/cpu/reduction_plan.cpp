@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "cpu/isa.h"
 #include "cpu/reduction.h"
@@ -65,6 +66,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   past_ = stores_past_caches(work_ * element_bytes);
   far_ = work_ * element_bytes > far_bytes;
   near_ = takes_near();
+  if (!near_ && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
@@ -90,6 +92,13 @@ Reduction::Mode Reduction::mode_of(int axis) const {
   return Mode::Windows;
 }
 
+// The most taps of a result, in one axis.
+int64_t Reduction::most_taps(const AxisView& view) {
+  const Axis& a = view.axis;
+  if (!view.inverse) return a.max_taps();
+  return a.adaptive ? Axis::adaptive_to(std::max<int64_t>(1, a.output), a.input).max_taps() : a.tap_step() > 1 ? a.kernel : ceil_div<int64_t>(a.kernel, a.stride);
+}
+
 // All axes together, where channels are innermost and windows are small: reading an input again must cost less than
 // a pass of its own, and 16-bit elements are converted again each time.
 bool Reduction::takes_pixels() const {
@@ -101,9 +110,7 @@ bool Reduction::takes_pixels() const {
     const int64_t outputs = std::max<int64_t>(1, a.output);
     const int64_t read = a.adaptive ? a.input + outputs - std::gcd(a.input, outputs) : a.max_taps() * outputs;
     reads *= static_cast<double>(read) / static_cast<double>(a.input);
-    const int64_t readers = a.adaptive ? Axis::adaptive_to(outputs, a.input).max_taps()
-                            : a.tap_step() > 1 ? a.kernel : ceil_div<int64_t>(a.kernel, a.stride);
-    most *= inverse_ ? readers : a.max_taps();
+    most *= most_taps(views_[axis]);
     taps *= inverse_ ? ceil_div<int64_t>(a.max_taps() * outputs, a.input) : a.max_taps();
   }
   return taps <= 16 && most <= most_pixel_taps && reads <= (kernels_.lanes_are_storage && !divide_first_ ? 4 : 2.5);
@@ -114,6 +121,60 @@ bool Reduction::takes_near() const {
   const bool square = modes_[0] == Mode::Identity && views_[1].axis.looks_around() && views_[2].axis.looks_around();
   const bool bytes = codes_ == nullptr || operands_.offset_type == OffsetType::UInt8;
   return (source_size_[4] > 1 ? kernels_.near_last : kernels_.near) != nullptr && square && uniform_ && bytes;
+}
+
+// Planes of rows of a few vectors: each result has few taps, and a vector of a row holds those of many. Where windows are alike, combs
+// are better for values alone from the fourth vector on.
+bool Reduction::takes_short() {
+  const int64_t plane = std::max(source_size_[2], result_size_[2]) * std::max(source_size_[3], result_size_[3]);
+  const bool kernel = (inverse_ ? kernels_.next_short : kernels_.first_short) != nullptr;
+  if (!kernel || source_size_[4] != 1 || modes_[0] != Mode::Identity || plane > 4 * tile_elements || result_size_[2] * result_size_[3] == 0) return false;
+  if (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity) return false;
+  bool uneven = false;
+  int64_t taps = 1;
+  for (const AxisView& view : {views_[1], views_[2]}) {
+    if (!view.axis.never_empty()) return false;
+    uneven |= view.axis.adaptive;
+    taps = std::max(taps, most_taps(view));
+  }
+  const bool coded = codes_ != nullptr;
+  return taps <= short_taps && cut_short(uneven || (coded && taps == 2) || (inverse_ && taps > 1) ? short_chunks : coded ? 4 : 3);
+}
+
+// The windows of a row, and what one vector serves of it: `most` times at most.
+bool Reduction::cut_short(int64_t most) {
+  const int64_t lanes = kernels_.vector_lanes, width = result_size_[3];
+  if (width > most * lanes) return false;
+  std::vector<Window> windows;
+  int64_t low = INT64_MAX, begin = 0, from = 0, end = 0;  // results [begin, ...) read [from, end), if anything
+  for (int64_t o = 0; o < width; ++o) {
+    const Span span = views_[2].span_of(o);
+    windows.push_back({span.first, span.step, span.count, span.tap});
+    if (span.count > 0) low = std::min(low, span.first);
+  }
+  chunk_count_ = 0;
+  for (int64_t o = 0; o <= width; ++o) {
+    int64_t first = from, stop = end;
+    if (o < width && windows[static_cast<size_t>(o)].taps > 0) {
+      Window& window = windows[static_cast<size_t>(o)];
+      window.start -= low;
+      stop = window.start + (window.taps - 1) * window.step + 1;
+      first = end == 0 ? window.start : std::min(from, window.start);
+      if (stop - first <= lanes && o - begin < lanes) {
+        from = first, end = std::max(end, stop);
+        continue;
+      }
+      first = window.start;
+      if (stop - first > lanes) return false;
+    } else if (o < width && o - begin < lanes) {
+      continue;
+    }
+    if (chunk_count_ == most) return false;
+    chunks_[chunk_count_++] = {begin, o, from};
+    begin = o, from = first, end = stop;
+  }
+  short_ = std::move(windows);
+  return true;
 }
 
 void Reduction::choose_tiles() {
@@ -130,6 +191,13 @@ void Reduction::choose_tiles() {
     const int64_t rows = std::max<int64_t>(8, 4 * budget / std::max<int64_t>(1, tile[3] * tile[4]));
     tile[2] = std::max<int64_t>(1, result_size_[2] <= 2 * rows ? result_size_[2] : rows);
     if (tile[2] == result_size_[2]) tile[0] = std::clamp<int64_t>(4 * budget / std::max<int64_t>(1, tile[2] * tile[3] * tile[4]), 1, std::max<int64_t>(1, result_size_[0]));
+    return;
+  }
+  if (!short_.empty()) {
+    const int64_t plane = longest(2) * longest(3);
+    tile[2] = result_size_[2], tile[3] = result_size_[3];
+    tile[1] = std::clamp<int64_t>(4 * budget / plane, 1, std::max<int64_t>(1, result_size_[1]));
+    if (tile[1] == result_size_[1]) tile[0] = std::clamp<int64_t>(4 * budget / (plane * tile[1]), 1, std::max<int64_t>(1, result_size_[0]));
     return;
   }
   tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;

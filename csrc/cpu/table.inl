@@ -17,8 +17,12 @@ ReduceKernels reduce_kernels() {
   k.fill = &fill_identity<R, Lane>;
   k.load = &load_kernel<Keyed, T, Lane>;
   k.finish = &finish_kernel<Keyed, T, Lane>;
-  k.near_lanes = full_lanes<Lane>;
+  k.vector_lanes = full_lanes<Lane>;
   constexpr bool narrow = std::is_same_v<T, Lane> || (sizeof(T) == 2 && sizeof(Lane) == 4);  // not those of long windows
+  if constexpr (full_lanes<Lane> > 1 && ((std::is_floating_point_v<Lane> && narrow) || (Keyed && TP_VECTOR_BYTES == 64))) {
+    k.first_short = &Short<R, Keyed, Coded, T, Lane, T, true>::planes;
+    if constexpr (!R::is_max) k.next_short = &Short<R, Keyed, Coded, Lane, Lane, T, false>::planes;
+  }
   if constexpr (std::is_floating_point_v<Lane> && narrow) {
     k.near = &Near<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
     k.near_last = &NearLast<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
@@ -58,7 +62,7 @@ template <class Code>
 CodeKernels code_kernels() {
   return {{&code_kernel<Code, uint8_t>, &code_kernel<Code, uint16_t>, &code_kernel<Code, int32_t>, &code_kernel<Code, int64_t>},
           {&code_kernel<uint8_t, Code>, &code_kernel<uint16_t, Code>, &code_kernel<int32_t, Code>, &code_kernel<int64_t, Code>},
-          &copy_kernel};
+          &copy_kernel, &repeat_kernel<Code>};
 }
 
 template <class T, class Lane, bool Keyed = false>

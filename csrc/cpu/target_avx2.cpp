@@ -28,6 +28,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/near.inl"
 #include "cpu/near_last.inl"
 #include "cpu/pixels.inl"
+#include "cpu/short.inl"
 #include "cpu/convert.inl"
 #include "cpu/locate.inl"
 #include "cpu/pull.inl"
