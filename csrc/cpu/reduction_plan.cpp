@@ -137,8 +137,10 @@ bool Reduction::takes_short() {
     uneven |= view.axis.adaptive;
     taps = std::max(taps, most_taps(view));
   }
-  const bool coded = codes_ != nullptr;
-  return taps <= short_taps && cut_short(uneven || (coded && taps == 2) || (inverse_ && taps > 1) ? short_chunks : coded ? 4 : 3);
+  if (taps > short_taps) return false;
+  if (uneven) return cut_short(short_chunks);
+  if (codes_ == nullptr) return cut_short(inverse_ && taps > 1 ? short_chunks : 3);
+  return cut_short(taps == 2 ? short_chunks : kernels_.lane_bytes > 2 ? 4 : 1);
 }
 
 // The windows of a row, and what one vector serves of it: `most` times at most.

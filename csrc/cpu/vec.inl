@@ -209,13 +209,10 @@ TP_INLINE Vec<float, N> half_to_float(const HalfBits* p) {
         _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))));
   } else if constexpr (N == 8) {
     return (Vec<float, 8>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#if TP_VECTOR_BYTES == 64
   } else if constexpr (N == 16) {
-    Vec<float, 16> v;
-    const auto low = half_to_float<8>(p);
-    const auto high = half_to_float<8>(p + 8);
-    std::memcpy(&v, &low, sizeof(low));
-    std::memcpy(reinterpret_cast<char*>(&v) + sizeof(low), &high, sizeof(high));
-    return v;
+    return (Vec<float, 16>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#endif
   } else
 #endif
   {
@@ -232,14 +229,14 @@ TP_INLINE Vec<float, N> half_to_float(const HalfBits* p) {
 template <int N>
 TP_INLINE void float_to_half(HalfBits* p, Vec<float, N> v) {
 #if defined(TP_X86)
-  if constexpr (N == 8) {
+  if constexpr (N == 4) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_cvtps_ph((__m128)v, _MM_FROUND_TO_NEAREST_INT));
+  } else if constexpr (N == 8) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#if TP_VECTOR_BYTES == 64
   } else if constexpr (N == 16) {
-    Vec<float, 8> low, high;
-    std::memcpy(&low, &v, sizeof(low));
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
-    float_to_half<8>(p, low);
-    float_to_half<8>(p + 8, high);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#endif
   } else
 #endif
   {
