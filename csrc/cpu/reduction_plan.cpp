@@ -139,7 +139,7 @@ bool Reduction::takes_short() {
   }
   if (taps > short_taps) return false;
   if (uneven) return cut_short(short_chunks);
-  if (codes_ == nullptr) return cut_short(inverse_ && taps > 1 ? short_chunks : 3);
+  if (codes_ == nullptr) return cut_short(inverse_ ? short_chunks : 3);
   return cut_short(taps == 2 ? short_chunks : kernels_.lane_bytes > 2 ? 4 : 1);
 }
 
