@@ -68,11 +68,12 @@ struct WindowsArgs {
 // All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
 // column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
 // again costs less than a pass of its own.
-// In channels-first, planes of short rows: a vector from position `source` of a row holds what results [begin, end) of a row read.
+// Short windows along a row, in channels-first: a vector from position `source` holds what results [begin, end) of a row read. Chunks
+// of one pattern read alike, and patterns are numbered in their order.
 constexpr int most_pixel_taps = 64;
-constexpr int short_taps = 4, short_chunks = 8;
+constexpr int short_taps = 4, short_chunks = 8;  // at most: taps along an axis; patterns, and chunks made together
 struct ShortChunk {
-  int64_t begin, end, source;
+  int64_t begin, end, source, pattern;
 };
 struct PixelsArgs {
   const void* source;
@@ -95,12 +96,11 @@ struct PixelsArgs {
   int64_t height, width;
   double divisor;
   bool past;  // see Final
-  // Of short rows: columns has one window for each result, results of all planes lie together, and vectors may be read up to
-  // `source_end`, of a plane those from [0, source_reach]. Scratch holds a plane of inputs, of results and of codes, and vectors.
+  // Of short windows: columns has one window for each result, results of all planes lie together, and sources may be read up to
+  // `source_end`.
   const ShortChunk* chunks = nullptr;
-  int64_t chunk_count = 0, source_reach = 0;
+  int64_t chunk_count = 0;
   const void* source_end = nullptr;
-  void* scratch = nullptr;
 };
 
 // target[l, o] = reduce over t of source[l, o * advance + t * step], lanes along o. Source rows hold every position.
@@ -279,7 +279,7 @@ struct ReduceKernels {
   bool lanes_are_storage = false;
   WindowsFn first = nullptr, next = nullptr;
   PixelsFn first_pixels = nullptr, next_pixels = nullptr;
-  PixelsFn first_short = nullptr, next_short = nullptr;  // of short rows
+  PixelsFn first_short = nullptr, next_short = nullptr;  // of short windows along rows
   CombFn comb = nullptr;
   SpreadFn spread = nullptr;
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity

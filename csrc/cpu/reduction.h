@@ -125,9 +125,8 @@ class Reduction {
   Mode modes_[3];
   bool pixels_ = false;  // all axes in one go
   bool near_ = false;    // the same, three by three
-  std::vector<Window> short_;  // the same, of short rows in channels-first: the window of each result of a row. Empty: not so
-  ShortChunk chunks_[short_chunks] = {};
-  int64_t chunk_count_ = 0;
+  std::vector<Window> short_;  // the same, by short windows along rows: that of each result of a row. Empty: not so
+  std::vector<ShortChunk> chunks_;
   bool past_ = false;    // the result is stored past the caches
   bool far_ = false;     // the source does not fit the caches
   int64_t code_scale_[3];

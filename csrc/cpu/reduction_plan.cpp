@@ -123,13 +123,13 @@ bool Reduction::takes_near() const {
   return (source_size_[4] > 1 ? kernels_.near_last : kernels_.near) != nullptr && square && uniform_ && bytes;
 }
 
-// Planes of rows of a few vectors: each result has few taps, and a vector of a row holds those of many. Where windows are alike, combs
-// are better for values alone from the fourth vector on.
+// In channels-first, few taps along each axis: a vector of a row holds those of many results. Where windows are alike, combs are better
+// for values alone from the fourth vector on, and for positions among nine.
 bool Reduction::takes_short() {
-  const int64_t plane = std::max(source_size_[2], result_size_[2]) * std::max(source_size_[3], result_size_[3]);
+  constexpr int64_t longest = 4096;
   const bool kernel = (inverse_ ? kernels_.next_short : kernels_.first_short) != nullptr;
-  if (!kernel || source_size_[4] != 1 || modes_[0] != Mode::Identity || plane > 4 * tile_elements || result_size_[2] * result_size_[3] == 0) return false;
-  if (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity) return false;
+  if (!kernel || source_size_[4] != 1 || modes_[0] != Mode::Identity || result_size_[3] > longest) return false;
+  if (result_size_[2] * result_size_[3] == 0 || (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity)) return false;
   bool uneven = false;
   int64_t taps = 1;
   for (const AxisView& view : {views_[1], views_[2]}) {
@@ -138,9 +138,9 @@ bool Reduction::takes_short() {
     taps = std::max(taps, most_taps(view));
   }
   if (taps > short_taps) return false;
-  if (uneven) return cut_short(short_chunks);
+  if (uneven) return cut_short(longest);
   if (codes_ == nullptr) return cut_short(inverse_ ? short_chunks : 3);
-  return cut_short(taps == 2 ? short_chunks : kernels_.lane_bytes > 2 ? 4 : 1);
+  return cut_short(taps == 2 ? longest : kernels_.lane_bytes > 2 ? 4 : 1);
 }
 
 // The windows of a row, and what one vector serves of it: `most` times at most.
@@ -148,31 +148,44 @@ bool Reduction::cut_short(int64_t most) {
   const int64_t lanes = kernels_.vector_lanes, width = result_size_[3];
   if (width > most * lanes) return false;
   std::vector<Window> windows;
-  int64_t low = INT64_MAX, begin = 0, from = 0, end = 0;  // results [begin, ...) read [from, end), if anything
+  int64_t low = INT64_MAX, begin = 0, from = 0, end = 0, patterns = 0;  // results [begin, ...) read [from, end), if anything
   for (int64_t o = 0; o < width; ++o) {
     const Span span = views_[2].span_of(o);
     windows.push_back({span.first, span.step, span.count, span.tap});
     if (span.count > 0) low = std::min(low, span.first);
   }
-  chunk_count_ = 0;
+  const auto window = [&](int64_t o) -> Window& { return windows[static_cast<size_t>(o)]; };
+  // The pattern of a chunk: the last one's, or a new one.
+  const auto pattern_of = [&](const ShortChunk& one) {
+    if (chunks_.empty()) return patterns++;
+    const ShortChunk& other = chunks_.back();
+    bool same = one.end - one.begin == other.end - other.begin;
+    for (int64_t i = 0; same && i < one.end - one.begin; ++i) {
+      const Window &mine = window(one.begin + i), &its = window(other.begin + i);
+      same = mine.taps == its.taps && mine.step == its.step && mine.tap == its.tap && mine.start - one.source == its.start - other.source;
+    }
+    return same ? other.pattern : patterns++;
+  };
+  chunks_.clear();
   for (int64_t o = 0; o <= width; ++o) {
     int64_t first = from, stop = end;
-    if (o < width && windows[static_cast<size_t>(o)].taps > 0) {
-      Window& window = windows[static_cast<size_t>(o)];
-      window.start -= low;
-      stop = window.start + (window.taps - 1) * window.step + 1;
-      first = end == 0 ? window.start : std::min(from, window.start);
+    if (o < width && window(o).taps > 0) {
+      window(o).start -= low;
+      stop = window(o).start + (window(o).taps - 1) * window(o).step + 1;
+      first = end == 0 ? window(o).start : std::min(from, window(o).start);
       if (stop - first <= lanes && o - begin < lanes) {
         from = first, end = std::max(end, stop);
         continue;
       }
-      first = window.start;
+      first = window(o).start;
       if (stop - first > lanes) return false;
     } else if (o < width && o - begin < lanes) {
       continue;
     }
-    if (chunk_count_ == most) return false;
-    chunks_[chunk_count_++] = {begin, o, from};
+    ShortChunk chunk{begin, o, from, 0};
+    chunk.pattern = pattern_of(chunk);
+    chunks_.push_back(chunk);
+    if (patterns > short_chunks || static_cast<int64_t>(chunks_.size()) > most) return false;
     begin = o, from = first, end = stop;
   }
   short_ = std::move(windows);
@@ -195,11 +208,14 @@ void Reduction::choose_tiles() {
     if (tile[2] == result_size_[2]) tile[0] = std::clamp<int64_t>(4 * budget / std::max<int64_t>(1, tile[2] * tile[3] * tile[4]), 1, std::max<int64_t>(1, result_size_[0]));
     return;
   }
-  if (!short_.empty()) {
-    const int64_t plane = longest(2) * longest(3);
-    tile[2] = result_size_[2], tile[3] = result_size_[3];
-    tile[1] = std::clamp<int64_t>(4 * budget / plane, 1, std::max<int64_t>(1, result_size_[1]));
-    if (tile[1] == result_size_[1]) tile[0] = std::clamp<int64_t>(4 * budget / (plane * tile[1]), 1, std::max<int64_t>(1, result_size_[0]));
+  if (!short_.empty()) {  // whole planes, or rows of one
+    int64_t left = 4 * budget / longest(3);
+    tile[3] = result_size_[3];
+    for (int d = 2; d >= 0; --d) {
+      tile[d] = std::clamp<int64_t>(left / ratio(d), 1, std::max<int64_t>(1, result_size_[d]));
+      if (tile[d] < result_size_[d]) break;
+      left /= longest(d);
+    }
     return;
   }
   tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;

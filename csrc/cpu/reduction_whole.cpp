@@ -1,4 +1,4 @@
-// The passes of a reduction that take all axes at once: three by three, pixels, and planes of short rows. See reduction.h.
+// The passes of a reduction that take all axes at once: three by three, pixels, and short windows along rows. See reduction.h.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 
@@ -54,15 +54,11 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   if (!short_.empty()) {
     args.depth_count = codes.size[1];
     args.columns = short_.data(), args.column_count = codes.size[3];
-    args.chunks = chunks_, args.chunk_count = chunk_count_;
-    args.source_reach = std::max<int64_t>(0, block.size[2] - 1) * from[2];
-    for (int64_t c = 0, reach = args.source_reach; c < chunk_count_; ++c) args.source_reach = std::max(args.source_reach, reach + chunks_[c].source);
+    args.chunks = chunks_.data(), args.chunk_count = static_cast<int64_t>(chunks_.size());
     int64_t total = 1;
     for (int d = 0; d < dimensions; ++d) total *= block.storage ? source_size_[d] : block.size[d];
     const char* const begin = block.storage ? static_cast<const char*>(operands_.input) : block.data;
     args.source_end = begin + total * source_bytes + (block.storage ? 0 : widest_vector);
-    const int64_t lanes = args.source_reach + codes.size[2] * codes.size[3];
-    args.scratch = scratch.row.reserve(2 * lanes * static_cast<int64_t>(sizeof(int64_t)) + 8 * widest_vector);
     (block.storage ? kernels_.first_short : kernels_.next_short)(args);
   } else {
     (block.storage ? kernels_.first_pixels : kernels_.next_pixels)(args);

@@ -1,33 +1,75 @@
-// Planes of short rows in channels-first: a vector holds a row of inputs, and each result of a row picks its taps from it by a
-// permutation. Rows are reduced before columns, but for maxima with positions, whose order of taps decides ties. Vectors are
-// stored whole: what lies beyond a row, the rows that follow write again. Included inside a target region, after pixels.inl.
+// Rows in channels-first whose results pick their few taps, by a permutation, from a vector of inputs. Rows are reduced before columns, but
+// for maxima with positions, whose order of taps decides ties. Vectors are stored whole: what lies beyond, the vectors and rows that
+// follow write again. Included inside a target region, after pixels.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
 template <class R, bool Keyed, bool Coded, class S, class Lane, class T, bool Storage>
 struct Short {
   using Kernel = Reduce<R, Keyed, Coded, S, Lane, Storage>;
+  using Pixel = Pixels<R, Keyed, Coded, S, Lane, T, Storage>;
+  using Scale = typename Kernel::Scale;
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
 
-  // Results of a row that one vector of inputs holds. Tap: of a maximum its number, of a sum all ones where there is one.
-  struct Chunk {
-    int64_t begin, source;
-    bool gaps;  // some result has fewer taps than others
+  // What results pick from a vector. Tap: of a maximum its number, of a sum all ones where there is one.
+  struct Pattern {
+    bool gaps = false;  // some result has fewer taps than others
     Vec<Code, N> from[short_taps], tap[short_taps];
 
-    Chunk() = default;
-    Chunk(const PixelsArgs& a, const ShortChunk& chunk, int64_t taps) : begin(chunk.begin), source(chunk.source), gaps(false) {
+    Pattern() = default;
+    Pattern(const PixelsArgs& a, const ShortChunk& chunk, int64_t taps) {
       alignas(Vec<Code, N>) Code lanes[2][N] = {};
       for (int64_t t = 0; t < taps; ++t) {
-        for (int64_t i = begin; i < chunk.end; ++i) {
+        for (int64_t i = chunk.begin; i < chunk.end; ++i) {
           const Window& window = a.columns[i];
           const int64_t n = std::clamp<int64_t>(t, 0, std::max<int64_t>(0, window.taps - 1));  // a maximum takes its last tap again
           gaps |= t >= window.taps;
-          lanes[0][i - begin] = window.taps == 0 ? Code{0} : static_cast<Code>(window.start + n * window.step - source);
-          lanes[1][i - begin] = static_cast<Code>(R::is_max ? window.tap + n : t < window.taps ? -1 : 0);
+          lanes[0][i - chunk.begin] = window.taps == 0 ? Code{0} : static_cast<Code>(window.start + n * window.step - chunk.source);
+          lanes[1][i - chunk.begin] = static_cast<Code>(R::is_max ? window.tap + n : t < window.taps ? -1 : 0);
         }
         from[t] = load_as<Vec<Code, N>>(lanes[0]), tap[t] = load_as<Vec<Code, N>>(lanes[1]);
       }
+    }
+  };
+
+  // Rows that a row of results is made of: how many, how far apart, the number of the first tap of the first and of others.
+  struct Rows {
+    int64_t count, step;
+    Code number, scale;
+  };
+
+  // All that rows have in common.
+  struct Plan {
+    const PixelsArgs& a;
+    Pattern patterns[short_chunks];
+    int64_t taps = 1;
+    int64_t source_reach = 0;  // of a row
+    Scale scale;
+    const S* source_end;
+    const T* target_end;
+    bool past = false;
+
+    // Whether vectors of such rows from s on reach beyond the source, or of so many results beyond the target.
+    TP_INLINE bool near_end(const Rows& rows, const S* s, const T* target, int64_t results) const {
+      return source_end - s < std::max<int64_t>(0, rows.count - 1) * rows.step + source_reach || target_end - target < results + N;
+    }
+    static Final last_of(const PixelsArgs& a) {
+      Final last;
+      last.divisor = a.divisor;
+      return last;
+    }
+    explicit Plan(const PixelsArgs& args) : a(args), scale(last_of(args)), source_end(static_cast<const S*>(args.source_end)) {
+      target_end = static_cast<const T*>(a.target) + a.planes * a.depth_count * a.height * a.width;
+      for (int64_t i = 0; i < a.column_count; ++i) taps = std::max(taps, a.columns[i].taps);
+      int64_t known = 0;
+      bool full = true;  // each store a vector of the result's
+      for (int64_t c = 0; c < a.chunk_count; ++c) {
+        const ShortChunk& chunk = a.chunks[c];
+        source_reach = std::max(source_reach, chunk.source + N);
+        full = full && chunk.end - chunk.begin == N;
+        if (chunk.pattern == known) patterns[known++] = Pattern(a, chunk, taps);
+      }
+      past = a.past && full && whole_lines<T>(a.width);
     }
   };
 
@@ -35,18 +77,30 @@ struct Short {
     Vec<Lane, N> value;
     Vec<Code, N> code;
   };
-  // Results of a chunk, from rows `row` of a plane that begin at s.
-  TP_INLINE static State reduced(const PixelsArgs& a, const Chunk& chunk, int64_t taps, const Window& row, const S* s) {
-    s += chunk.source;
-    const int64_t step = row.step * a.source_row;
-    State state{};
+  // Near an end nothing may be read beyond it.
+  template <bool Edge>
+  TP_INLINE static Vec<Lane, N> loaded(const Plan& plan, const S* s) {
+    if constexpr (Edge) {
+      S copy[N] = {};
+      const int64_t count = std::clamp<int64_t>(plan.source_end - s, 0, N);
+      std::memcpy(static_cast<void*>(copy), s, static_cast<size_t>(count) * sizeof(S));
+      return Kernel::template load<N, false>(copy);
+    } else {
+      return Kernel::template load<N>(s);
+    }
+  }
+  // Results of a chunk, from rows that begin at s.
+  template <bool Edge>
+  TP_INLINE static State reduced(const Plan& plan, const Pattern& pattern, int64_t taps, const Rows& rows, const S* s) {
+    State state;
     if constexpr (Coded) {
-      auto number = static_cast<Code>(row.tap * a.row_scale);
-      for (int64_t r = 0; r < row.taps; ++r, s += step, number = static_cast<Code>(number + a.row_scale)) {
-        const auto x = Kernel::template load<N>(s);
-        auto value = permute<Lane, N>(x, chunk.from[0]);
-        auto code = chunk.tap[0];
-        for (int64_t t = 1; t < taps; ++t) Kernel::template take<N>(value, code, permute<Lane, N>(x, chunk.from[t]), chunk.tap[t]);
+      Code number = rows.number;
+      for (int64_t r = 0; r < rows.count; ++r, s += rows.step, number = static_cast<Code>(number + rows.scale)) {
+        const auto x = loaded<Edge>(plan, s);
+        auto value = permute<Lane, N>(x, pattern.from[0]);
+        auto code = pattern.tap[0];
+        if (taps > 1) Kernel::template take<N>(value, code, permute<Lane, N>(x, pattern.from[1]), pattern.tap[1]);
+        for (int64_t t = 2; t < taps; ++t) Kernel::template take<N>(value, code, permute<Lane, N>(x, pattern.from[t]), pattern.tap[t]);
         code = code + broadcast<Code, N>(number);
         if (r == 0) {
           state = {value, code};
@@ -55,83 +109,116 @@ struct Short {
         }
       }
     } else {
-      if (row.taps == 0) return state;
-      auto all = Kernel::template load<N>(s);
-      for (int64_t r = 1; r < row.taps; ++r) all = R::step(all, Kernel::template load<N>(s += step));
+      state = State{};
+      if (rows.count == 0) return state;
+      auto all = loaded<Edge>(plan, s);
+      for (int64_t r = 1; r < rows.count; ++r) all = R::step(all, loaded<Edge>(plan, s += rows.step));
       auto picked = [&](int64_t t) __attribute__((always_inline)) {
-        const auto x = permute<Lane, N>(all, chunk.from[t]);
+        const auto x = permute<Lane, N>(all, pattern.from[t]);
         if constexpr (R::is_max) return x;
-        return chunk.gaps ? select(chunk.tap[t] != Vec<Code, N>{}, x, Vec<Lane, N>{}) : x;
+        return pattern.gaps ? select(pattern.tap[t] != Vec<Code, N>{}, x, Vec<Lane, N>{}) : x;
       };
       state.value = picked(0);
-      for (int64_t t = 1; t < taps; ++t) state.value = R::step(state.value, picked(t));
+      if (taps > 1) state.value = R::step(state.value, picked(1));
+      for (int64_t t = 2; t < taps; ++t) state.value = R::step(state.value, picked(t));
     }
     return state;
   }
+  TP_INLINE static Vec<Lane, N> scaled(const Scale& scale, Vec<Lane, N> value, const Lane* divisor) {
+    if constexpr (R::is_max) return value;
+    return divisor == nullptr ? scale(value) : Vec<Lane, N>(value / load_as<Vec<Lane, N>>(divisor));
+  }
+  TP_INLINE static void put(const PixelsArgs& a, bool past, int64_t begin, const State& state, T* target, char* code) {
+    store_lanes<Keyed, T, Lane, N>(target + begin, state.value, past);
+    if constexpr (Coded) Pixel::template put_code<N>(a, code, begin, state.code);
+  }
+  // The same, and nothing beyond.
+  TP_INLINE static void put_exactly(const PixelsArgs& a, const ShortChunk& chunk, const State& state, T* target, char* code) {
+    T values[N];
+    store_lanes<Keyed, T, Lane, N>(values, state.value);
+    const auto count = static_cast<size_t>(chunk.end - chunk.begin);
+    std::memcpy(static_cast<void*>(target + chunk.begin), values, count * sizeof(T));
+    if constexpr (Coded) {
+      char codes[N * sizeof(Code)];
+      Pixel::template put_code<N>(a, codes, 0, state.code);
+      const auto bytes = static_cast<size_t>(Pixel::code_bytes(a));
+      std::memcpy(code + static_cast<size_t>(chunk.begin) * bytes, codes, count * bytes);
+    }
+  }
 
-  using Pixel = Pixels<R, Keyed, Coded, S, Lane, T, Storage>;
-  using Scale = typename Kernel::Scale;
-  // Chunks: how many, where known when compiling (else 0).
-  template <int Chunks>
-  TP_INLINE static void plane(const PixelsArgs& a, const Chunk* chunks, int64_t taps, const S* s, T* target, char* code, const Scale& scale) {
-    const int64_t count = Chunks == 0 ? a.chunk_count : Chunks;
-    const Lane* divisor = static_cast<const Lane*>(a.divisors);
-    for (int64_t r = 0; r < a.row_count; ++r) {
-      const Window& row = a.rows[r];
-      const S* at = s + row.start * a.source_row;
-      for (int64_t n = 0; n < row.count; ++n, at += row.advance * a.source_row) {
-        State states[Chunks == 0 ? short_chunks : Chunks];
-        for (int64_t c = 0; c < count; ++c) {
-          states[c] = reduced(a, chunks[c], taps, row, at);
-          if constexpr (!R::is_max) {
-            auto& value = states[c].value;
-            value = divisor == nullptr ? scale(value) : Vec<Lane, N>(value / load_as<Vec<Lane, N>>(divisor + chunks[c].begin));
-          }
-        }
-        for (int64_t again = 0; again < row.repeat; ++again, target += a.width) {
-          for (int64_t c = 0; c < count; ++c) {
-            store_lanes<Keyed, T, Lane, N>(target + chunks[c].begin, states[c].value);
-            if constexpr (Coded) Pixel::template put_code<N>(a, code, chunks[c].begin, states[c].code);
-          }
-          if constexpr (Coded) code += a.width * Pixel::code_bytes(a);
-        }
-        if (divisor != nullptr) divisor += row.repeat * a.width;
+  // A row of results of several chunks, `repeat` times.
+  template <bool Edge>
+  static void row_at(const Plan& plan, const Rows& rows, int64_t repeat, const S* s, T* target, char* code, const Lane* divisor) {
+    const PixelsArgs& a = plan.a;
+    const int64_t chunks = a.chunk_count, taps = plan.taps, width = a.width, code_row = width * Pixel::code_bytes(a);
+    const bool past = plan.past;
+    const Scale scale = plan.scale;
+    for (int64_t group = 0; group < chunks; group += short_chunks) {
+      const int64_t count = std::min<int64_t>(chunks - group, short_chunks);
+      const ShortChunk* const chunk = a.chunks + group;
+      State states[short_chunks];
+      for (int64_t c = 0; c < count; ++c) {
+        states[c] = reduced<Edge>(plan, plan.patterns[chunk[c].pattern], taps, rows, s + chunk[c].source);
+        states[c].value = scaled(scale, states[c].value, divisor == nullptr ? nullptr : divisor + chunk[c].begin);
+        if (!Edge && repeat == 1) put(a, past, chunk[c].begin, states[c], target, code);
+      }
+      if (!Edge && repeat == 1) continue;
+      T* to = target;
+      char* to_code = code;
+      for (int64_t again = 0; again < repeat; ++again, to += width, to_code += Coded ? code_row : 0) {
+        // What a later group stores beyond the row, nobody writes again where the next row is the same.
+        const int64_t whole = Edge ? 0 : group > 0 && again + 1 < repeat ? count - 1 : count;
+        for (int64_t c = 0; c < whole; ++c) put(a, past, chunk[c].begin, states[c], to, to_code);
+        for (int64_t c = whole; c < count; ++c) put_exactly(a, chunk[c], states[c], to, to_code);
       }
     }
   }
-  template <int Chunks>
-  static void all(const PixelsArgs& a, const Chunk* chunks, int64_t taps) {
-    Final last;
-    last.divisor = a.divisor;
-    const Scale scale(last);
-    const int64_t results = a.height * a.width, total = a.planes * a.depth_count * results, code_bytes = Pixel::code_bytes(a);
-    const S* const source_end = static_cast<const S*>(a.source_end);
-    for (int64_t p = 0, done = 0; p < a.planes; ++p) {
-      for (int64_t d = 0; d < a.depth_count; ++d, done += results) {
-        const S* s = static_cast<const S*>(a.source) + p * a.source_plane + d * a.source_depth;
-        T* const target = static_cast<T*>(a.target) + done;
-        char* const code = Coded ? static_cast<char*>(a.target_code) + done * code_bytes : nullptr;
-        if (done + results + N <= total && source_end - s >= a.source_reach + N) {
-          plane<Chunks>(a, chunks, taps, s, target, code, scale);
-          continue;
+  // Single: rows of one chunk.
+  template <bool Single>
+  static void all(const Plan& plan) {
+    const PixelsArgs& a = plan.a;
+    const int64_t taps = plan.taps, width = a.width, source_row = a.source_row, code_bytes = Pixel::code_bytes(a);
+    const bool past = plan.past;
+    const Pattern pattern = plan.patterns[0];
+    const Scale scale = plan.scale;
+    const int64_t single = a.chunks[0].source;
+    Rows plane{1, source_row, 0, 0};
+    for (int64_t r = 0; r < a.row_count; ++r) plane.count = std::max(plane.count, a.rows[r].last_start() + a.rows[r].taps * a.rows[r].step);
+    T* target = static_cast<T*>(a.target);
+    char* code = static_cast<char*>(a.target_code);
+    for (int64_t p = 0; p < a.planes; ++p) {
+      for (int64_t d = 0; d < a.depth_count; ++d) {
+        const S* const s = static_cast<const S*>(a.source) + p * a.source_plane + d * a.source_depth;
+        const Lane* divisor = static_cast<const Lane*>(a.divisors);
+        const bool inside = !plan.near_end(plane, s, target, a.height * width);
+        for (int64_t r = 0; r < a.row_count; ++r) {
+          const Window& row = a.rows[r];
+          const Rows rows{row.taps, row.step * source_row, static_cast<Code>(row.tap * a.row_scale), static_cast<Code>(a.row_scale)};
+          const S* at = s + row.start * source_row;
+          const int64_t results = row.repeat * width;
+          const int64_t advance = row.advance * source_row, repeat = row.repeat, again = row.count;
+          for (int64_t n = 0; n < again; ++n, at += advance) {
+            if (!inside && plan.near_end(rows, at, target, results)) {
+              row_at<true>(plan, rows, repeat, at, target, code, divisor);
+              target += results, code += Coded ? results * code_bytes : 0;
+            } else if constexpr (Single) {
+              State state = reduced<false>(plan, pattern, taps, rows, at + single);
+              state.value = scaled(scale, state.value, divisor);
+              for (int64_t i = 0; i < repeat; ++i, target += width, code += Coded ? width * code_bytes : 0) {
+                put(a, past, 0, state, target, code);
+              }
+            } else {
+              row_at<false>(plan, rows, repeat, at, target, code, divisor);
+              target += results, code += Coded ? results * code_bytes : 0;
+            }
+            if (divisor != nullptr) divisor += results;
+          }
         }
-        // Vectors would reach beyond what is ours: in and out through buffers.
-        char* const spare = static_cast<char*>(a.scratch);
-        T* const own = reinterpret_cast<T*>(spare);
-        char* const own_code = spare + (results + N) * static_cast<int64_t>(sizeof(T));
-        S* const copy = reinterpret_cast<S*>(own_code + ceil_div<int64_t>((results + N) * code_bytes, 8) * 8);
-        std::memcpy(static_cast<void*>(copy), s, static_cast<size_t>(std::min(source_end - s, a.source_reach + N)) * sizeof(S));
-        plane<Chunks>(a, chunks, taps, copy, own, own_code, scale);
-        std::memcpy(static_cast<void*>(target), own, static_cast<size_t>(results) * sizeof(T));
-        if constexpr (Coded) std::memcpy(code, own_code, static_cast<size_t>(results * code_bytes));
       }
     }
   }
   static void planes(const PixelsArgs& a) {
-    Chunk chunks[short_chunks];
-    int64_t taps = 1;
-    for (int64_t i = 0; i < a.column_count; ++i) taps = std::max(taps, a.columns[i].taps);
-    for (int64_t c = 0; c < a.chunk_count; ++c) chunks[c] = Chunk(a, a.chunks[c], taps);
-    a.chunk_count == 1 ? all<1>(a, chunks, taps) : all<0>(a, chunks, taps);
+    const Plan plan(a);
+    a.chunk_count == 1 ? all<true>(plan) : all<false>(plan);
   }
 };
