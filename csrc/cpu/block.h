@@ -63,6 +63,7 @@ struct WindowsArgs {
   Final last;
   int64_t slide = 0;        // the longest window, where windows overlap so much that blocks of that length pay; each is as long,
   void* scratch = nullptr;  // or ends at an end of the source. Lanes and codes [slide, 2 vectors].
+  bool beyond = false;      // the source does not fit the last cache either
 };
 
 // All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and

@@ -192,8 +192,51 @@ struct Pull {
       store_lanes<false, T, Lane, W>(target + c, total, past);
     });
   }
+  // How many positions from i on are read by the same outputs, by taps that follow each other.
+  TP_INLINE static int64_t alike(const PullPixelsArgs& a, int64_t i) {
+    const PullEntry* const entries = a.entries + a.index[i];
+    const int64_t count = a.index[i + 1] - a.index[i];
+    for (int64_t n = 1;; ++n) {
+      if (i + n == a.positions || a.index[i + n + 1] - a.index[i + n] != count) return n;
+      for (int64_t e = 0; e < count; ++e) {
+        const PullEntry& other = a.entries[a.index[i + n] + e];
+        if (other.output != entries[e].output || other.tap != entries[e].tap + n) return n;
+      }
+    }
+  }
+  // Such positions: what they take from is read once.
+  template <int Count>
+  static void alike_pixels(const PullPixelsArgs& a, const Source* sources, int64_t positions, T* target) {
+    auto block = [&](auto width, auto unroll, int64_t c) __attribute__((always_inline)) {
+      constexpr int W = width, U = unroll;
+      Vec<Lane, W> grad[Count][U];
+      Vec<Code, W> code[Count][U];
+      for (int e = 0; e < Count; ++e) {
+        for (int u = 0; u < U; ++u) {
+          grad[e][u] = load_lanes<false, T, Lane, W>(sources[e].grads + c + u * W);
+          code[e][u] = load_lanes<false, Stored, Code, W>(sources[e].codes + c + u * W) - broadcast<Code, W>(sources[e].wanted);
+        }
+      }
+      T* at = target + c;
+      for (int64_t n = 0; n < positions; ++n, at += a.target_pixel) {
+        const auto wanted = broadcast<Code, W>(static_cast<Code>(n));
+        for (int u = 0; u < U; ++u) {
+          Vec<Lane, W> total{};
+          for (int e = 0; e < Count; ++e) total = total + select(code[e][u] == wanted, grad[e][u], Vec<Lane, W>{});
+          store_lanes<false, T, Lane, W>(at + u * W, total, a.past);
+        }
+      }
+    };
+    constexpr int U = N == 1 ? 1 : 8 / Count;
+    int64_t c = 0;
+    for (; c + N * U <= a.channels; c += N * U) block(std::integral_constant<int, N>{}, std::integral_constant<int, U>{}, c);
+    for_lanes<Lane>(a.channels - c, [&](auto width, int64_t rest) __attribute__((always_inline)) {
+      block(width, std::integral_constant<int, 1>{}, c + rest);
+    });
+  }
   static void pixels(const PullPixelsArgs& a) {
-    constexpr int most = 64;  // the driver pulls from no more
+    constexpr int most = 64;           // the driver pulls from no more
+    constexpr int64_t worthwhile = 4;  // positions alike
     for_rows(a.rows, [&](const PullRow* reads, int64_t rows, const char* grads, const char* codes, T* target) {
       for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
         if (rows == 1 && a.index[i + 1] - a.index[i] == 1) {  // windows apart from each other
@@ -213,6 +256,12 @@ struct Pull {
             sources[count++] = {row.grads + entry.output * a.grad_pixel, row.codes + entry.output * a.code_pixel,
                                 static_cast<Code>(row.wanted + entry.tap)};
           }
+        }
+        const int64_t positions = count == 2 || count == 4 ? alike(a, i) : 1;
+        if (positions >= worthwhile) {
+          count == 2 ? alike_pixels<2>(a, sources, positions, target) : alike_pixels<4>(a, sources, positions, target);
+          i += positions - 1, target += (positions - 1) * a.target_pixel;
+          continue;
         }
         switch (count) {
           case 1: pixel<1>(sources, count, a.channels, target, a.past); break;

@@ -247,7 +247,7 @@ struct Reduce {
     }
     while (i < a.inner) at(one, one);
   }
-  // A long window over many columns takes a few taps of all of them at a time, in the order of memory: from tap t here.
+  // A long window over many columns takes a few taps of all of them at a time: from tap t here.
   static void in_parts(const WindowsArgs& a, const Window& window, int64_t t, const S* s, const Code* c, Lane* target, Code* target_code,
                        const Scale& finish, bool whole_vectors) {
     const int64_t stride = window.step * a.source_pixel;
@@ -278,6 +278,8 @@ struct Reduce {
         if (window.taps == 0) {
           std::fill_n(target, a.inner, R::template init<Lane>());
           if constexpr (Coded) std::fill_n(target_code, a.inner, Code(0));
+        } else if (parted && a.beyond && window.step * a.source_pixel == a.inner) {
+          if constexpr (Storage) Rows<Reduce, R, Coded, S, Lane>::columns(a, window, s, target, target_code, finish);
         } else {
           columns<false>(a, first, s, c, target, target_code, parted ? Scale(Final{}) : finish, whole_vectors, prefetch_bytes);
           if (parted) in_parts(a, window, few_taps, s, c, target, target_code, finish, whole_vectors);

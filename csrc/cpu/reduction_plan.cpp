@@ -15,16 +15,16 @@ constexpr int64_t far_bytes = 8 << 20;          // more than this comes from mem
 constexpr int64_t large_block_limit = 1 << 20;  // in channels-last
 constexpr int64_t block_limit = 1 << 17;  // of a tile of large windows, or of a coded maximum with its row for every source row
 
-// The longest window, if blocks of that length cost less than windows one by one, and each window is as long or ends at an end of
-// the source, which blocks ask for.
+// Whether blocks as long as the longest window cost less than windows one by one, of so many taps in all.
+bool slides_pay(int64_t longest, int64_t taps, int64_t extent) { return longest >= 8 && taps >= 4 * extent; }
+// The longest window, if blocks of that length pay, and each window is as long or ends at an end of the source, which blocks ask for.
 int64_t slide_of(const std::vector<Window>& list, int64_t extent) {
-  constexpr int64_t worthwhile = 8;
   int64_t longest = 0, taps = 0;
   for (const Window& window : list) {
     longest = std::max(longest, window.taps);
     taps += window.count * window.taps;
   }
-  if (longest < worthwhile || taps < 4 * extent) return 0;
+  if (!slides_pay(longest, taps, extent)) return 0;
   for (const Window& window : list) {
     const bool at_an_end = window.start == 0 || window.start + window.taps == extent;
     const bool whole = window.taps == longest || (at_an_end && window.count == 1);
@@ -138,6 +138,8 @@ bool Reduction::takes_short() {
     taps = std::max(taps, most_taps(view));
   }
   if (taps > short_taps) return false;
+  // A width that goes first elsewhere (run_tile) settles which of two zeros a maximum is: so it does for all instruction sets.
+  if (codes_ == nullptr && modes_[2] == Mode::Windows && source_size_[2] < result_size_[2] && !inverse_) return false;
   if (uneven) return cut_short(longest);
   if (codes_ == nullptr) return cut_short(inverse_ ? short_chunks : 3);
   return cut_short(taps == 2 ? longest : kernels_.lane_bytes > 2 ? 4 : 1);
@@ -173,7 +175,7 @@ bool Reduction::cut_short(int64_t most) {
       window(o).start -= low;
       stop = window(o).start + (window(o).taps - 1) * window(o).step + 1;
       first = end == 0 ? window(o).start : std::min(from, window(o).start);
-      if (stop - first <= lanes && o - begin < lanes) {
+      if (std::max(end, stop) - first <= lanes && o - begin < lanes) {
         from = first, end = std::max(end, stop);
         continue;
       }
@@ -219,10 +221,14 @@ void Reduction::choose_tiles() {
     return;
   }
   tile[4] = result_size_[4] <= 4096 ? std::max<int64_t>(1, result_size_[4]) : 2048;
-  // Large windows that overlap, in channels-last: few channels, so that many rows fit.
-  bool large = false;
-  for (const AxisView& view : views_) large |= view.axis.overlaps() && view.axis.max_taps() >= 8;
-  if (large && tile[4] > 1) {
+  // Large windows that overlap, in channels-last: few channels, so that many rows fit; but not where no row is kept.
+  bool large = false, slides = false;
+  for (const AxisView& view : views_) {
+    large |= view.axis.overlaps() && view.axis.max_taps() >= 8;
+    slides |= slides_pay(most_taps(view), view.axis.max_taps() * view.axis.output, view.sources());
+  }
+  const bool keeps_rows = !pixels_ && (slides || std::count(modes_, modes_ + 3, Mode::Identity) < 2);
+  if (large && tile[4] > 1 && keeps_rows) {
     const int64_t vector = widest_vector / kernels_.lane_bytes;
     const bool few = result_size_[0] * result_size_[4] < 16 * vector;
     tile[4] = std::min(tile[4], few ? vector : 2 * vector);

@@ -21,6 +21,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/vec.inl"
 #include "cpu/chain.inl"
 #include "cpu/run.inl"
+#include "cpu/rows.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
 #include "cpu/spread.inl"

@@ -9,6 +9,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/vec.inl"
 #include "cpu/chain.inl"
 #include "cpu/run.inl"
+#include "cpu/rows.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
 #include "cpu/spread.inl"
