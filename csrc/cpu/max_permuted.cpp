@@ -17,7 +17,8 @@ bool MaxPermuted::serves(const Problem& problem, const PullKernels& pull, int ve
   const Axis &height = problem.axes[1], &width = problem.axes[2];
   const int64_t lanes = vector_bytes / pull.lane_bytes;
   if (pull.permuted[static_cast<int>(type)] == nullptr || lanes < 2 || problem.layout != Layout::ChannelsFirst
-      || !problem.axes[0].is_identity() || width.input > permuted_chunks * lanes || height.output > most_rows) {
+      || !problem.axes[0].is_identity() || width.input > permuted_chunks * lanes || height.output > most_rows
+      || (width.is_whole() && width.input > 2 * lanes)) {  // one gradient among zeros
     return false;
   }
   int64_t end = 0;  // of the rows seen, without gaps; of them, the last one may be read again
