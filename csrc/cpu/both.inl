@@ -9,6 +9,7 @@ struct Both {
   using SumRun = Run<Reduce<Sum, false, false, T, Lane, true>, Sum, false, T, Lane>;
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
+  static constexpr int64_t near_bytes = 8192;  // of the positions that are read together
 
   struct State {
     Lane sum, max;
@@ -109,51 +110,63 @@ struct Both {
     }
   }
 
-  // body(width, c) for [begin, end), each once.
-  template <int W, class Body>
-  TP_INLINE static void for_each(int64_t begin, int64_t end, const Body& body) {
-    for (; begin + W <= end; begin += W) body(std::integral_constant<int, W>{}, begin);
-    if constexpr (W > 1) for_each<(W > 4 ? 4 : 1)>(begin, end, body);
+  // Positions p to p + count of U vectors of channels from c on.
+  template <bool Wide, int W, int U, class Total>
+  TP_INLINE static void column(const BothArgs& a, int64_t p, int64_t count, int64_t c, int64_t ahead, Total* sums, Lane* maxima, Code* codes) {
+    const T* s = static_cast<const T*>(a.source) + p * a.pixel + c;
+    Vec<Lane, W> sum[U], max[U];
+    Vec<Code, W> code[U];
+    for (int u = 0; u < U; ++u) {
+      const auto x = MaxKernel::template load<W>(s + u * W, ahead);
+      sum[u] = max[u] = x;
+      code[u] = broadcast<Code, W>(static_cast<Code>(p));
+      if (p == 0) continue;
+      if constexpr (!Wide) sum[u] = load_as<Vec<Lane, W>>(sums + u * W) + x;
+      max[u] = load_as<Vec<Lane, W>>(maxima + u * W);
+      if constexpr (Coded) code[u] = load_as<Vec<Code, W>>(codes + u * W);
+      MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p)));
+    }
+    for (int64_t t = 1; t < count; ++t) {
+      s += a.pixel;
+      for (int u = 0; u < U; ++u) {
+        const auto x = MaxKernel::template load<W>(s + u * W, ahead);
+        sum[u] = sum[u] + x;
+        MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p + t)));
+      }
+    }
+    for (int u = 0; u < U; ++u) {
+      if constexpr (Wide) {
+        add_wide<W>(sums + u * W, sum[u], p == 0);
+      } else {
+        store_as(sums + u * W, sum[u]);
+      }
+      store_as(maxima + u * W, max[u]);
+      if constexpr (Coded) store_as(codes + u * W, code[u]);
+    }
   }
 
-  // A few positions of all channels at a time, in the order of memory. Wide: they add up in 64 bits.
+  // A few positions of all channels at a time, in the order of memory: the fewer, the fewer places are read from at once, which counts
+  // where pixels are far apart. Their number does not depend on the piece. Wide: they add up in 64 bits, which costs more each time.
   template <bool Wide>
   static void channels(const BothArgs& a) {
     using Total = std::conditional_t<Wide, double, Lane>;
-    constexpr int64_t few = 8;
+    const int64_t few = std::clamp<int64_t>(near_bytes / (a.pixel * static_cast<int64_t>(sizeof(T))), Wide ? 4 : 2, 8);
     Total* const sums = static_cast<Total*>(a.scratch);
     Lane* const maxima = reinterpret_cast<Lane*>(sums + a.channels);
     Code* const codes = static_cast<Code*>(a.codes);
     for (int64_t p = 0; p < a.positions; p += few) {
       const int64_t count = std::min(few, a.positions - p);
-      const T* const s = static_cast<const T*>(a.source) + p * a.pixel;
       const int64_t ahead = few * a.pixel * static_cast<int64_t>(sizeof(T));
-      for_each<N>(0, a.channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
-        constexpr int W = decltype(width)::value;
-        auto x = MaxKernel::template load<W>(s + c, ahead);
-        auto sum = x, max = x;
-        auto code = broadcast<Code, W>(static_cast<Code>(p));
-        if (p > 0) {
-          if constexpr (!Wide) sum = load_as<Vec<Lane, W>>(sums + c) + x;
-          max = load_as<Vec<Lane, W>>(maxima + c);
-          Vec<Code, W> before{};
-          if constexpr (Coded) before = load_as<Vec<Code, W>>(codes + c);
-          MaxKernel::template take<W>(max, before, x, code);
-          code = before;
-        }
-        for (int64_t t = 1; t < count; ++t) {
-          x = MaxKernel::template load<W>(s + t * a.pixel + c, ahead);
-          sum = sum + x;
-          MaxKernel::template take<W>(max, code, x, broadcast<Code, W>(static_cast<Code>(p + t)));
-        }
-        if constexpr (Wide) {
-          add_wide<W>(sums + c, sum, p == 0);
-        } else {
-          store_as(sums + c, sum);
-        }
-        store_as(maxima + c, max);
-        if constexpr (Coded) store_as(codes + c, code);
-      });
+      int64_t c = 0;
+      auto at = [&](auto width, auto unroll) __attribute__((always_inline)) {
+        constexpr int W = decltype(width)::value, U = decltype(unroll)::value;
+        for (; c + W * U <= a.channels; c += W * U) column<Wide, W, U>(a, p, count, c, ahead, sums + c, maxima + c, Coded ? codes + c : nullptr);
+      };
+      constexpr std::integral_constant<int, 1> one;
+      at(std::integral_constant<int, N>{}, std::integral_constant<int, 4>{});
+      if constexpr (N > 1) at(std::integral_constant<int, N>{}, one);
+      if constexpr (N > 4) at(std::integral_constant<int, 4>{}, one);
+      at(one, one);
     }
     for_lanes<Total>(a.channels, [&](auto width, int64_t c) {
       constexpr int W = decltype(width)::value;

@@ -20,6 +20,8 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t piece_bytes = 256 << 10;
+constexpr int64_t long_piece_bytes = 1 << 20;  // of an input that is read once, whose results alone must stay near,
+constexpr int64_t many_pieces = 32;            // where there are so many of them, for all threads to find work
 constexpr int64_t parallel_bytes = 64 << 10;  // below this a second thread costs more than it brings
 constexpr int64_t few_planes = 16;            // below this a plane may be shared among threads
 
@@ -36,9 +38,9 @@ Buffers& thread_buffers() {
 }
 
 // The number of consecutive channels of a piece.
-int64_t channels_of_piece(const Combined& combined) {
+int64_t channels_of_piece(const Combined& combined, int64_t most_bytes = piece_bytes) {
   const int64_t plane = std::max<int64_t>(1, combined.input_positions() * element_bytes(combined.dtype));
-  return combined.layout == Layout::ChannelsFirst ? std::clamp<int64_t>(piece_bytes / plane, 1, combined.channels) : combined.channels;
+  return combined.layout == Layout::ChannelsFirst ? std::clamp<int64_t>(most_bytes / plane, 1, combined.channels) : combined.channels;
 }
 
 // body(piece) for all of the input: pieces of so many channels, on several threads where there are enough, else each piece on all of them.
@@ -212,10 +214,15 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
   if (looks_around_once(task, combined, offsets, type)) return look_around_once(combined, input, output, offsets);
   const int64_t finest = finest_part(task, combined, offsets);
   const Order order = order_of(combined, finest);
-  for_pieces(combined, channels_of_piece(combined), [&](const Piece& piece) {
+  int64_t all_outputs = 0;
+  for (int64_t p = 0; p < combined.part_count; ++p) all_outputs += combined.parts[p].outputs();
+  const int64_t share = combined.batch * combined.channels * positions * bytes / many_pieces;
+  const int64_t most_bytes = finest < 0 ? piece_bytes : std::clamp(share, piece_bytes, long_piece_bytes);
+  for_pieces(combined, channels_of_piece(combined, most_bytes), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     const char* const all = static_cast<const char*>(input) + (piece.sample * combined.channels + piece.channel) * positions * bytes;
     const void* found[most_parts] = {};  // results that stay where they are
+    int64_t before = 0;
     for (int64_t turn = 0; turn < combined.part_count; ++turn) {
       const int64_t part = order.part[turn];
       const int64_t outputs = combined.parts[part].outputs(), count = outputs * piece.channels;
@@ -223,7 +230,10 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
       const Place place = combined.place(part, false), saved = combined.place(part, true);
       const bool direct = lies_together(combined, place, outputs) && (combined.form != Form::Mean || part == 0);
       char* const placed = static_cast<char*>(output) + (direct ? begin_of(place, piece) : 0) * bytes;
-      void* const results = direct ? placed : buffers.values[part == finest ? 1 : 0].reserve(count * bytes);
+      // What other parts may be reduced from lies apart, each part's results after those of the parts before.
+      void* const results = direct ? placed : finest < 0 ? buffers.values[0].reserve(count * bytes)
+                                                         : buffers.values[0].reserve(all_outputs * piece.channels * bytes) + before * piece.channels * bytes;
+      before += outputs;
       void* codes = nullptr;
       const bool has_codes = offsets != nullptr && combined.parts[part].max;
       const bool direct_codes = has_codes && lies_together(combined, saved, outputs);
@@ -238,7 +248,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
       } else {
         run_part(task, combined, part, piece, all, results, codes, type);
       }
-      if (direct || part == finest) found[part] = results;
+      if (direct || finest >= 0) found[part] = results;
       if (codes != nullptr && !direct_codes && task == Task::Reduce) {
         spread(combined, saved, piece, outputs, offset_size, codes, offsets);
       }

@@ -131,13 +131,37 @@ struct Pixels {
       }
     }
   }
+  // Copies of lone elements, scaled, are made one after the other, in the order of memory, where pixels are long.
+  static bool copies(const PixelsArgs& a, const Window& depth, const Window& row, const Lane* divisor) {
+    if (Coded || R::is_max || a.inner < 8 * N || divisor != nullptr || depth.taps * depth.repeat != 1 || row.taps != 1) return false;
+    return std::all_of(a.columns, a.columns + a.column_count, [](const Window& column) { return column.taps == 1; });
+  }
+  static void copy_rows(const PixelsArgs& a, const Window& depth, const Window& row, const S* s, T* target, const Scale& scale) {
+    Window once = row, alone;
+    once.repeat = 1;
+    for (int64_t r = 0; r < row.repeat; ++r, target += a.target_row) {
+      T* to = target;
+      for (int64_t o = 0; o < a.column_count; ++o) {
+        const Window& column = a.columns[o];
+        const Taps taps(a, depth, row, column);
+        for (int64_t n = 0; n < column.outputs(); ++n, to += a.target_pixel) {
+          pixel(a, s + (column.start + n / column.repeat * column.advance) * a.source_pixel, taps, {depth, once, alone, to, nullptr, nullptr, a.past}, scale);
+        }
+      }
+    }
+  }
   TP_INLINE static void plane_at(const PixelsArgs& a, const Window& depth, const S* s, T* target, char* code, const Lane* divisor,
                                  const Scale& scale) {
     for (int64_t r = 0; r < a.row_count; ++r) {
       const Window& row = a.rows[r];
       const S* at = s + row.start * a.source_row;
+      const bool lone = copies(a, depth, row, divisor);
       for (int64_t n = 0; n < row.count; ++n, at += row.advance * a.source_row) {
-        row_at(a, depth, row, at, target, code, divisor, scale);
+        if (lone) {
+          copy_rows(a, depth, row, at, target, scale);
+        } else {
+          row_at(a, depth, row, at, target, code, divisor, scale);
+        }
         target += row.repeat * a.target_row;
         if constexpr (Coded) code += row.repeat * a.code_row * code_bytes(a);
         if (divisor != nullptr) divisor += row.repeat * a.width;
