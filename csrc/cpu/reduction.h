@@ -94,6 +94,7 @@ class Reduction {
   void run_near(const Tile& tile) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
+  bool tells_counts() const;
   Leap leap_of(int axis) const;
   void list_windows(int axis, Tile& tile, Scratch& scratch) const;
   void locate_sources(Tile& tile, const Tile* last, Scratch& scratch) const;

@@ -262,9 +262,11 @@ void Reduction::choose_tiles() {
 
 int64_t Reduction::tiles() const { return count_tiles(result_size_, tile_size_); }
 
-// Where divisors differ, equal windows need not be alike.
+// Where a kernel divides by a divisor of each window, equal windows need not be alike.
+bool Reduction::tells_counts() const { return (pixels_ || !short_.empty()) && average_ && !uniform_ && !divide_first_; }
+
 Leap Reduction::leap_of(int axis) const {
-  const bool counts = pixels_ && average_ && !uniform_ && !divide_first_;
+  const bool counts = tells_counts();
   return counts ? Leap{} : inverse_ ? views_[axis].axis.outputs_leap() : views_[axis].axis.inputs_leap();
 }
 
@@ -275,7 +277,7 @@ void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
   list.clear();
   int64_t low = INT64_MAX, high = INT64_MIN;
   const int64_t end = tile.result[axis + 1].end;
-  const bool counts = pixels_ && average_ && !uniform_ && !divide_first_;
+  const bool counts = tells_counts();
   auto same = [&](const Span& one, int64_t o, const Span& other, int64_t at, int64_t distance) {
     return one.first + distance == other.first && one.count == other.count && one.step == other.step
            && (codes_ == nullptr || one.tap == other.tap) && (!counts || counts_[axis].at(o) == counts_[axis].at(at));

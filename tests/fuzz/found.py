@@ -42,4 +42,9 @@ FOUND = [
         "concat", Case("", "adaptive", (2,), output=1, batch=1, channels=1), Variant(torch.float32, _FIRST, "contiguous", "contiguous", True),
         more={"order": ("avg", "max")},
     ),
+    # Two windows that read the same row divide by different counts.
+    Row(
+        "avg", Case("", "sliding", (1, 4), (4, 1), (2,), (2, 0), ceil_mode=True, batch=2, channels=33),
+        Variant(torch.float32, _FIRST, "stepped", "ones", True), seed=801406946,
+    ),
 ]  # fmt: skip
