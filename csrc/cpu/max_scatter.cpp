@@ -30,8 +30,8 @@ void add(Lane& element, T gradient) {
 
 // `Turns` runs of positions and gradients, an element of each in turn: neighbouring outputs often share a maximum, and an
 // addition need not wait for the one before it.
-template <int Turns, bool Checked, class T, class Lane>
-void add_rows(Lane* const (&target)[turns], const T* const (&grad)[turns], const int32_t* positions, int64_t count, int64_t limit) {
+template <int Turns, bool Checked, class Lane>
+void add_rows(Lane* const (&target)[turns], const Lane* const (&grad)[turns], const int32_t* positions, int64_t count, int64_t limit) {
   for (int64_t i = 0; i < count; ++i) {
     for (int turn = 0; turn < Turns; ++turn) {
       const int32_t at = positions[turn * chunk + i];
@@ -233,10 +233,24 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
   struct Start {
     int64_t plane, first, base;
   };
+  // The gradients of `count` outputs as lanes.
+  const int64_t most = std::max(chunk, args.channels);
+  Lane* const widened = std::is_same_v<T, Lane> ? nullptr : reinterpret_cast<Lane*>(scratch.values[0].reserve(turns * most * static_cast<int64_t>(sizeof(Lane))));
+  const int64_t grad_pixel = std::is_same_v<T, Lane> ? inner_ : args.channels;
+  const auto lanes_of = [&](const T* from, int64_t count, int turn) -> const Lane* {
+    if constexpr (std::is_same_v<T, Lane>) {
+      return from;
+    } else {
+      Lane* const to = widened + turn * most;
+      const bool together = args.channels == inner_;
+      sums_.load({from, to, {{}, {}, {together ? 1 : count, inner_, args.channels}}, together ? count * inner_ : args.channels, nullptr, {0, 0, 0}, 1});
+      return to;
+    }
+  };
   auto add_turns = [&](auto turn_count, const Start (&start)[turns], int64_t count) {
     constexpr int Turns = decltype(turn_count)::value;
     Lane* into[turns] = {};
-    const T* grad[turns] = {};
+    const Lane* grad[turns] = {};
     for (int64_t o = 0; o < count; o += at_once) {
       args.count = std::min(at_once, count - o);
       args.origins = scratch.origins.data() + o;
@@ -249,13 +263,13 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
         args.base = static_cast<int32_t>(from.base);
         inside &= locate_(args);
         into[turn] = target + from.plane * target_plane;
-        grad[turn] = grads + at;
+        grad[turn] = lanes_of(grads + at, args.count, turn);
       }
       if (args.channels == inner_) {
         const int64_t all = args.count * inner_;
         inside ? add_rows<Turns, false>(into, grad, positions, all, limit) : add_rows<Turns, true>(into, grad, positions, all, limit);
       } else {  // some of the channels, one turn
-        for (int64_t n = 0; n < args.count; ++n, grad[0] += inner_) {
+        for (int64_t n = 0; n < args.count; ++n, grad[0] += grad_pixel) {
           const int32_t* const at = positions + n * args.channels;
           inside ? add_rows<1, false>(into, grad, at, args.channels, limit) : add_rows<1, true>(into, grad, at, args.channels, limit);
         }
