@@ -204,7 +204,8 @@ def extension() -> setuptools.Extension:
     # -Werror is for us: a released source archive (it alone holds a PKG-INFO) must also build with compilers to come.
     strict = [] if Path("PKG-INFO").exists() else ["-Werror"]
     headers = [f"-isystem{path}" for path in cpp_extension.include_paths(device_type="cuda" if cuda else "cpu")]  # theirs may warn
-    cxx = ["-std=c++20", "-O3", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
+    # Integer sums wrap around, as torch's do. Most Pythons ask for it anyway.
+    cxx = ["-std=c++20", "-O3", "-fwrapv", "-Wall", "-Wextra", *strict, "-fvisibility=hidden", "-g0", *headers]
     includes = [os.path.abspath("csrc")]
     if os.environ.get("TORCH_POOLING_SANITIZE") == "1":
         # Python's own flags make overflow defined; here it is an error. Warnings are known to be wrong where code is instrumented.
