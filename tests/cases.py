@@ -342,6 +342,8 @@ def _adaptive() -> list[Case]:
     cases += [adaptive((9, 40), (70, 90), batch=1, channels=2), adaptive((40, 19), (90, 100), batch=1, channels=3)]
     cases += [adaptive((3, 4, 5), (2, 2, 2), channels=channels) for channels in (1, 3, 8, 17, 33)]
     cases += [adaptive((4, 5, 6), (2, 3, 4)), adaptive((4, 5, 6), (None, 3, 1)), adaptive((2, 2, 4), 2)]
+    # Rows of many vectors, which several rows of gradients repeat.
+    cases += [adaptive((10, 300), (3, 150), batch=1, channels=2), adaptive((13, 61), (7, 23), batch=1, channels=5)]
     return cases + [adaptive((3, 5, 7), 1), adaptive((1, 2, 3), (2, 4, 6)), adaptive((6, 6, 8), (3, 2, 4))]
 
 

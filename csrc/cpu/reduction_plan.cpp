@@ -150,6 +150,7 @@ bool Reduction::cut_short(int64_t most) {
   const int64_t lanes = kernels_.vector_lanes, width = result_size_[3];
   if (width > most * lanes) return false;
   std::vector<Window> windows;
+  windows.reserve(static_cast<size_t>(width));
   int64_t low = INT64_MAX, begin = 0, from = 0, end = 0, patterns = 0;  // results [begin, ...) read [from, end), if anything
   for (int64_t o = 0; o < width; ++o) {
     const Span span = views_[2].span_of(o);

@@ -33,7 +33,7 @@ struct Short {
   };
 
   // Rows that a row of results is made of: how many, how far apart, the number of the first tap of the first and of others.
-  struct Rows {
+  struct RowTaps {
     int64_t count, step;
     Code number, scale;
   };
@@ -50,7 +50,7 @@ struct Short {
     bool past = false;
 
     // Whether vectors of such rows from s on reach beyond the source, or of so many results beyond the target.
-    TP_INLINE bool near_end(const Rows& rows, const S* s, const T* target, int64_t results) const {
+    TP_INLINE bool near_end(const RowTaps& rows, const S* s, const T* target, int64_t results) const {
       return source_end - s < std::max<int64_t>(0, rows.count - 1) * rows.step + source_reach || target_end - target < results + N;
     }
     static Final last_of(const PixelsArgs& a) {
@@ -91,7 +91,7 @@ struct Short {
   }
   // Results of a chunk, from rows that begin at s.
   template <bool Edge>
-  TP_INLINE static State reduced(const Plan& plan, const Pattern& pattern, int64_t taps, const Rows& rows, const S* s) {
+  TP_INLINE static State reduced(const Plan& plan, const Pattern& pattern, int64_t taps, const RowTaps& rows, const S* s) {
     State state;
     if constexpr (Coded) {
       Code number = rows.number;
@@ -148,7 +148,7 @@ struct Short {
 
   // A row of results of several chunks, `repeat` times.
   template <bool Edge>
-  static void row_at(const Plan& plan, const Rows& rows, int64_t repeat, const S* s, T* target, char* code, const Lane* divisor) {
+  static void row_at(const Plan& plan, const RowTaps& rows, int64_t repeat, const S* s, T* target, char* code, const Lane* divisor) {
     const PixelsArgs& a = plan.a;
     const int64_t chunks = a.chunk_count, taps = plan.taps, width = a.width, code_row = width * Pixel::code_bytes(a);
     const bool past = plan.past;
@@ -182,7 +182,7 @@ struct Short {
     const Pattern pattern = plan.patterns[0];
     const Scale scale = plan.scale;
     const int64_t single = a.chunks[0].source;
-    Rows plane{1, source_row, 0, 0};
+    RowTaps plane{1, source_row, 0, 0};
     for (int64_t r = 0; r < a.row_count; ++r) plane.count = std::max(plane.count, a.rows[r].last_start() + a.rows[r].taps * a.rows[r].step);
     T* target = static_cast<T*>(a.target);
     char* code = static_cast<char*>(a.target_code);
@@ -193,7 +193,7 @@ struct Short {
         const bool inside = !plan.near_end(plane, s, target, a.height * width);
         for (int64_t r = 0; r < a.row_count; ++r) {
           const Window& row = a.rows[r];
-          const Rows rows{row.taps, row.step * source_row, static_cast<Code>(row.tap * a.row_scale), static_cast<Code>(a.row_scale)};
+          const RowTaps rows{row.taps, row.step * source_row, static_cast<Code>(row.tap * a.row_scale), static_cast<Code>(a.row_scale)};
           const S* at = s + row.start * source_row;
           const int64_t results = row.repeat * width;
           const int64_t advance = row.advance * source_row, repeat = row.repeat, again = row.count;
