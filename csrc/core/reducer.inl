@@ -10,6 +10,11 @@ TP_HOST_DEVICE inline V select(Mask mask, V a, V b) {
   return mask ? a : b;
 }
 
+template <class V>
+TP_HOST_DEVICE TP_WRAPS inline V wrapping_sum(V a, V b) {
+  return a + b;
+}
+
 struct Sum {
   static constexpr bool is_max = false;
   template <class Lane>
@@ -18,7 +23,7 @@ struct Sum {
   }
   template <class V>
   TP_HOST_DEVICE static V step(V total, V x) {
-    return total + x;
+    return wrapping_sum(total, x);
   }
 };
 

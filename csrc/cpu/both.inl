@@ -9,7 +9,7 @@ struct Both {
   using SumRun = Run<Reduce<Sum, false, false, T, Lane, true>, Sum, false, T, Lane>;
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
-  static constexpr int64_t near_bytes = 8192;  // of the positions that are read together
+  static constexpr int64_t few_pixels = 8;
 
   struct State {
     Lane sum, max;
@@ -34,7 +34,7 @@ struct Both {
       }
       for (t = W * U; t + W * U <= taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = MaxKernel::template load<W>(s + t + u * W, 2 * prefetch_bytes);
+          const auto x = MaxKernel::template load<W, false>(s + t + u * W);
           sums[u] = sums[u] + x;
           MaxKernel::template take<W>(maxima[u], codes[u], x, number(t + u * W));
         }
@@ -97,31 +97,18 @@ struct Both {
     }
   }
 
-  template <int W>
-  TP_INLINE static void add_wide(double* totals, Vec<Lane, W> sum, bool first) {
-    if constexpr (W == 1 || sizeof(Lane) == sizeof(double)) {
-      const auto wide = convert<double, W>(sum);
-      store_as(totals, first ? wide : Vec<double, W>(load_as<Vec<double, W>>(totals) + wide));
-    } else {
-      const auto [low, high] = halves<Lane, W>(sum);
-      const auto wide_low = convert<double, W / 2>(low), wide_high = convert<double, W / 2>(high);
-      store_as(totals, first ? wide_low : Vec<double, W / 2>(load_as<Vec<double, W / 2>>(totals) + wide_low));
-      store_as(totals + W / 2, first ? wide_high : Vec<double, W / 2>(load_as<Vec<double, W / 2>>(totals + W / 2) + wide_high));
-    }
-  }
-
-  // Positions p to p + count of U vectors of channels from c on.
-  template <bool Wide, int W, int U, class Total>
-  TP_INLINE static void column(const BothArgs& a, int64_t p, int64_t count, int64_t c, int64_t ahead, Total* sums, Lane* maxima, Code* codes) {
+  // Positions p to p + count of U vectors of channels from c on. Fresh: their sums begin here.
+  template <int W, int U>
+  TP_INLINE static void column(const BothArgs& a, int64_t p, int64_t count, bool fresh, int64_t c, Lane* sums, Lane* maxima, Code* codes) {
     const T* s = static_cast<const T*>(a.source) + p * a.pixel + c;
     Vec<Lane, W> sum[U], max[U];
     Vec<Code, W> code[U];
     for (int u = 0; u < U; ++u) {
-      const auto x = MaxKernel::template load<W>(s + u * W, ahead);
+      const auto x = MaxKernel::template load<W, false>(s + u * W);
       sum[u] = max[u] = x;
       code[u] = broadcast<Code, W>(static_cast<Code>(p));
+      if (!fresh) sum[u] = load_as<Vec<Lane, W>>(sums + u * W) + x;
       if (p == 0) continue;
-      if constexpr (!Wide) sum[u] = load_as<Vec<Lane, W>>(sums + u * W) + x;
       max[u] = load_as<Vec<Lane, W>>(maxima + u * W);
       if constexpr (Coded) code[u] = load_as<Vec<Code, W>>(codes + u * W);
       MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p)));
@@ -129,48 +116,49 @@ struct Both {
     for (int64_t t = 1; t < count; ++t) {
       s += a.pixel;
       for (int u = 0; u < U; ++u) {
-        const auto x = MaxKernel::template load<W>(s + u * W, ahead);
+        const auto x = MaxKernel::template load<W, false>(s + u * W);
         sum[u] = sum[u] + x;
         MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p + t)));
       }
     }
     for (int u = 0; u < U; ++u) {
-      if constexpr (Wide) {
-        add_wide<W>(sums + u * W, sum[u], p == 0);
-      } else {
-        store_as(sums + u * W, sum[u]);
-      }
+      store_as(sums + u * W, sum[u]);
       store_as(maxima + u * W, max[u]);
       if constexpr (Coded) store_as(codes + u * W, code[u]);
     }
   }
 
-  // A few positions of all channels at a time, in the order of memory: the fewer, the fewer places are read from at once, which counts
-  // where pixels are far apart. Their number does not depend on the piece. Wide: they add up in 64 bits, which costs more each time.
+  // Pixels in the order of memory, one stream, which the processor fetches ahead by itself: several at a time only where one column of
+  // vectors is all of a pixel. Wide: sums of a few pixels add up in 64 bits.
   template <bool Wide>
   static void channels(const BothArgs& a) {
     using Total = std::conditional_t<Wide, double, Lane>;
-    const int64_t few = std::clamp<int64_t>(near_bytes / (a.pixel * static_cast<int64_t>(sizeof(T))), Wide ? 4 : 2, 8);
-    Total* const sums = static_cast<Total*>(a.scratch);
-    Lane* const maxima = reinterpret_cast<Lane*>(sums + a.channels);
+    constexpr int U = 4;
+    const int64_t few = a.channels <= U * N ? few_pixels : 1;
+    Total* const totals = static_cast<Total*>(a.scratch);
+    Lane* const sums = reinterpret_cast<Lane*>(totals + (Wide ? a.channels : 0));
+    Lane* const maxima = sums + a.channels;
     Code* const codes = static_cast<Code*>(a.codes);
     for (int64_t p = 0; p < a.positions; p += few) {
       const int64_t count = std::min(few, a.positions - p);
-      const int64_t ahead = few * a.pixel * static_cast<int64_t>(sizeof(T));
+      const bool fresh = Wide ? p % few_pixels == 0 : p == 0;
       int64_t c = 0;
       auto at = [&](auto width, auto unroll) __attribute__((always_inline)) {
-        constexpr int W = decltype(width)::value, U = decltype(unroll)::value;
-        for (; c + W * U <= a.channels; c += W * U) column<Wide, W, U>(a, p, count, c, ahead, sums + c, maxima + c, Coded ? codes + c : nullptr);
+        constexpr int W = decltype(width)::value, M = decltype(unroll)::value;
+        for (; c + W * M <= a.channels; c += W * M) column<W, M>(a, p, count, fresh, c, sums + c, maxima + c, Coded ? codes + c : nullptr);
       };
       constexpr std::integral_constant<int, 1> one;
-      at(std::integral_constant<int, N>{}, std::integral_constant<int, 4>{});
+      at(std::integral_constant<int, N>{}, std::integral_constant<int, U>{});
       if constexpr (N > 1) at(std::integral_constant<int, N>{}, one);
       if constexpr (N > 4) at(std::integral_constant<int, 4>{}, one);
       at(one, one);
+      if (Wide && ((p + count) % few_pixels == 0 || p + count == a.positions)) {
+        for (int64_t i = 0; i < a.channels; ++i) totals[i] = (p < few_pixels ? 0 : totals[i]) + static_cast<Total>(sums[i]);
+      }
     }
     for_lanes<Total>(a.channels, [&](auto width, int64_t c) {
       constexpr int W = decltype(width)::value;
-      const auto mean = load_as<Vec<Total, W>>(sums + c) / static_cast<Total>(a.divisor);
+      const auto mean = load_as<Vec<Total, W>>(totals + c) / static_cast<Total>(a.divisor);
       store_lanes<false, T, Total, W>(static_cast<T*>(a.sums) + c, mean);
     });
     for_lanes<Lane>(a.channels, [&](auto width, int64_t c) {
@@ -180,6 +168,7 @@ struct Both {
   }
   static void reduce(const BothArgs& a) {
     if (a.channels == 0) return planes(a);
-    a.positions > wide_sum_elements ? channels<true>(a) : channels<false>(a);
+    constexpr bool narrow = sizeof(Lane) < sizeof(double);
+    narrow && a.positions > wide_sum_elements ? channels<narrow>(a) : channels<false>(a);
   }
 };

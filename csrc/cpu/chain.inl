@@ -85,7 +85,8 @@ struct Chain {
     Vec<Code, W> later_code{};
     if constexpr (Coded) {
       code = every<W, Advance>(row_code);
-      later_code = every<W, Advance>(row_code + shift) + broadcast<Code, W>(static_cast<Code>(step.shift()));
+      const auto behind = every<W, Advance>(row_code + shift);  // anything, in lanes beyond the row
+      later_code = wrapping_sum(behind, broadcast<Code, W>(static_cast<Code>(step.shift())));
     }
     Kernel::template take<W>(value, code, later, later_code);
     if constexpr (!R::is_max) {

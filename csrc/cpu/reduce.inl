@@ -11,8 +11,8 @@ struct Reduce {
   static constexpr int64_t few_taps = 8;
 
   template <int W, bool Ahead = true>
-  TP_INLINE static Vec<Lane, W> load(const S* p, int64_t ahead = prefetch_bytes) {
-    if constexpr (Storage && Ahead && W > 1) prefetch_beyond(p, ahead);
+  TP_INLINE static Vec<Lane, W> load(const S* p) {
+    if constexpr (Storage && Ahead && W > 1) prefetch_beyond(p);
     return load_lanes<Keyed, S, Lane, W>(p);
   }
 
@@ -53,14 +53,14 @@ struct Reduce {
   // One window over W * U contiguous elements. Resume: its first taps are in the target already.
   template <int W, int U, bool Resume = false>
   TP_INLINE static void column(const S* s, const Code* c, const Window& window, int64_t stride, int64_t scale, Lane* target,
-                               Code* target_code, const Scale& finish, int64_t ahead = prefetch_bytes) {
+                               Code* target_code, const Scale& finish) {
     using Sums = Run<Reduce, R, Coded, S, Lane>;
-    if constexpr (Sums::in_blocks) return Sums::template columns<W, U, Resume>(s, window.taps, stride, target, finish, ahead);
+    if constexpr (Sums::in_blocks) return Sums::template columns<W, U, Resume>(s, window.taps, stride, target, finish);
     Vec<Lane, W> value[U];
     Vec<Code, W> code[U];
     Code number = static_cast<Code>(window.tap * scale);
     for (int u = 0; u < U; ++u) {
-      value[u] = load<W>(s + u * W, ahead);
+      value[u] = load<W>(s + u * W);
       if constexpr (Coded) code[u] = tap_code<W>(c, u, number);
       if constexpr (Resume) {
         auto before = load_as<Vec<Lane, W>>(target + u * W);
@@ -79,7 +79,7 @@ struct Reduce {
       for (int u = 0; u < U; ++u) {
         Vec<Code, W> tap{};
         if constexpr (Coded) tap = tap_code<W>(c, u, number);
-        take<W>(value[u], code[u], load<W>(s + u * W, ahead), tap);
+        take<W>(value[u], code[u], load<W>(s + u * W), tap);
       }
     }
     for (int u = 0; u < U; ++u) {
@@ -228,12 +228,12 @@ struct Reduce {
   // Lanes along the contiguous elements below the axis: windows of one entry of the list.
   template <bool Resume>
   TP_INLINE static void columns(const WindowsArgs& a, const Window& window, const S* s, const Code* c, Lane* target, Code* target_code,
-                                const Scale& finish, bool whole_vectors, int64_t ahead) {
+                                const Scale& finish, bool whole_vectors) {
     const int64_t stride = window.step * a.source_pixel;
     int64_t i = 0;
     auto at = [&](auto width, auto unroll) __attribute__((always_inline)) {
       column<width, unroll, Resume>(s + i, c == nullptr ? nullptr : c + i, window, stride, a.code_scale, target + i,
-                                    Coded ? target_code + i : nullptr, finish, ahead);
+                                    Coded ? target_code + i : nullptr, finish);
       i += width * unroll;
     };
     using std::integral_constant;
@@ -251,14 +251,11 @@ struct Reduce {
   static void in_parts(const WindowsArgs& a, const Window& window, int64_t t, const S* s, const Code* c, Lane* target, Code* target_code,
                        const Scale& finish, bool whole_vectors) {
     const int64_t stride = window.step * a.source_pixel;
-    // Near each other, the next few taps are what comes next; far apart, it is the rest of these rows.
-    const int64_t next = few_taps * stride * static_cast<int64_t>(sizeof(S));
-    const int64_t ahead = next <= (1 << 17) ? next : prefetch_bytes;
     Window part = window;
     for (; t < window.taps; t += few_taps) {
       part.tap = window.tap + t, part.taps = std::min(few_taps, window.taps - t);
       const Scale scale = t + few_taps < window.taps ? Scale(Final{}) : finish;
-      columns<true>(a, part, s + t * stride, c == nullptr ? nullptr : c + t * stride, target, target_code, scale, whole_vectors, ahead);
+      columns<true>(a, part, s + t * stride, c == nullptr ? nullptr : c + t * stride, target, target_code, scale, whole_vectors);
     }
   }
   static void wide(const WindowsArgs& a, Scale finish, const S* source, const Code* source_code, Lane* target, Code* target_code) {
@@ -281,7 +278,7 @@ struct Reduce {
         } else if (parted && a.beyond && window.step * a.source_pixel == a.inner) {
           if constexpr (Storage) Rows<Reduce, R, Coded, S, Lane>::columns(a, window, s, target, target_code, finish);
         } else {
-          columns<false>(a, first, s, c, target, target_code, parted ? Scale(Final{}) : finish, whole_vectors, prefetch_bytes);
+          columns<false>(a, first, s, c, target, target_code, parted ? Scale(Final{}) : finish, whole_vectors);
           if (parted) in_parts(a, window, few_taps, s, c, target, target_code, finish, whole_vectors);
         }
         repeat(a, window.repeat, target);

@@ -31,12 +31,12 @@ template <class V, class T>
 TP_INLINE void store_as(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
-// Windows read several rows at once, too many streams for what the processor fetches ahead by itself: far enough ahead for
-// memory, near enough to stay in the second level of cache.
-constexpr int64_t prefetch_bytes = 4096;
+// Windows read several rows at once, too many streams for what the processor fetches ahead by itself. Into the second level of cache: the
+// first has few buffers for lines on their way, which loads and stores need. One stream alone is better left to the processor.
+constexpr int64_t prefetch_bytes = 8192;
 template <class T>
-TP_INLINE void prefetch_beyond(const T* p, int64_t bytes = prefetch_bytes) {
-  __builtin_prefetch(reinterpret_cast<const char*>(p) + bytes);
+TP_INLINE void prefetch_beyond(const T* p) {
+  __builtin_prefetch(reinterpret_cast<const char*>(p) + prefetch_bytes, 0, 2);
 }
 // Whether rows of so many elements fill lines, but for a few: one that two kinds of stores share costs more than many.
 template <class T>
