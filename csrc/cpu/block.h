@@ -13,6 +13,8 @@ namespace torch_pooling::cpu {
 
 constexpr int64_t slack_bytes = 512;
 constexpr int64_t widest_vector = 64;  // bytes
+// Whether the processor does not fetch rows of so many bytes ahead well by itself: measured from 80 to 900.
+constexpr bool is_long_row(int64_t bytes) { return bytes >= 256; }
 
 // Longer windows are summed in 64-bit lanes, or in blocks of this length (the last up to twice that) whose sums add up there.
 constexpr int64_t wide_sum_elements = 1024;
@@ -59,7 +61,8 @@ struct WindowsArgs {
   int64_t window_count;
   int64_t code_scale;  // a tap adds (tap * code_scale) to its source code
   bool can_overread;   // and overrun its target, as far as `last` allows
-  bool far;            // the source does not fit the caches: what comes next is fetched early
+  bool far;            // the source does not fit the caches,
+  bool ahead;          // and what comes next is fetched early (see prefetch_beyond)
   Final last;
   int64_t slide = 0;        // the longest window, where windows overlap so much that blocks of that length pay; each is as long,
   void* scratch = nullptr;  // or ends at an end of the source. Lanes and codes [slide, 2 vectors].
@@ -96,7 +99,8 @@ struct PixelsArgs {
   const void* divisors;            // of sums: a lane for each pixel of a plane [., height, width], or null: one divisor
   int64_t height, width;
   double divisor;
-  bool past;  // see Final
+  bool past;   // see Final
+  bool ahead;  // see WindowsArgs
   // Of short windows: columns has one window for each result, results of all planes lie together, and sources may be read up to
   // `source_end`.
   const ShortChunk* chunks = nullptr;
@@ -163,6 +167,7 @@ struct NearArgs {
   int64_t channels, target_pixel;
   double divisor;  // of sums
   bool past;       // see Final
+  bool ahead;      // see WindowsArgs
 };
 
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
@@ -305,6 +310,16 @@ struct CodeKernels {
   void (*repeat)(const void* values, void* target, int64_t rows, int64_t length) = nullptr;  // each value of as many bytes `length` times
 };
 
+// to[j * to_step + i] = from[i * from_step + j] for i < rows, j < columns; past: see store_result.
+struct TransposeArgs {
+  const void* from;
+  int64_t from_step, rows, columns;
+  void* to;
+  int64_t to_step;
+  bool past;
+};
+using TransposeFn = void (*)(const TransposeArgs&);
+
 struct KernelTable {
   const char* name;
   int vector_bytes;
@@ -317,6 +332,7 @@ struct KernelTable {
   LocateFn locate[4] = {};  // by OffsetType; null for Int64
   InsideFn inside[4] = {};
   BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types
+  TransposeFn transpose[4] = {};  // of elements of 1, 2, 4 and 8 bytes
   NearFn near_both[2][dtype_count] = {}, coded_near_both[2][dtype_count] = {};  // channels-first, -last
 };
 

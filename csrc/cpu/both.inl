@@ -24,17 +24,17 @@ struct Both {
     Vec<Code, W> codes[U] = {};
     const auto ramp = MaxRun::template lane_numbers<W>();
     auto number = [&](int64_t t) __attribute__((always_inline)) { return Vec<Code, W>(ramp + broadcast<Code, W>(static_cast<Code>(t))); };
-    sums[0] = maxima[0] = MaxKernel::template load<W>(s);
+    sums[0] = maxima[0] = MaxKernel::template load<W>(s, true);
     codes[0] = ramp;
     int64_t t = W;
     if (taps >= W * U) {
       for (int u = 1; u < U; ++u) {
-        sums[u] = maxima[u] = MaxKernel::template load<W>(s + u * W);
+        sums[u] = maxima[u] = MaxKernel::template load<W>(s + u * W, true);
         codes[u] = number(u * W);
       }
       for (t = W * U; t + W * U <= taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = MaxKernel::template load<W, false>(s + t + u * W);
+          const auto x = MaxKernel::template load<W>(s + t + u * W);
           sums[u] = sums[u] + x;
           MaxKernel::template take<W>(maxima[u], codes[u], x, number(t + u * W));
         }
@@ -47,12 +47,12 @@ struct Both {
       for (int u = 1; u < U; ++u) maxima[u] = maxima[0], codes[u] = codes[0];
     }
     for (; t + W <= taps; t += W) {
-      const auto x = MaxKernel::template load<W>(s + t);
+      const auto x = MaxKernel::template load<W>(s + t, true);
       sums[0] = sums[0] + x;
       MaxKernel::template take<W>(maxima[0], codes[0], x, number(t));
     }
     if (t < taps) {
-      const auto x = MaxKernel::template load<W>(s + taps - W);
+      const auto x = MaxKernel::template load<W>(s + taps - W, true);
       sums[0] = sums[0] + select(number(taps - W) >= broadcast<Code, W>(static_cast<Code>(t)), x, Vec<Lane, W>{});
       MaxKernel::template take<W>(maxima[0], codes[0], x, number(taps - W));
     }
@@ -104,7 +104,7 @@ struct Both {
     Vec<Lane, W> sum[U], max[U];
     Vec<Code, W> code[U];
     for (int u = 0; u < U; ++u) {
-      const auto x = MaxKernel::template load<W, false>(s + u * W);
+      const auto x = MaxKernel::template load<W>(s + u * W);
       sum[u] = max[u] = x;
       code[u] = broadcast<Code, W>(static_cast<Code>(p));
       if (!fresh) sum[u] = load_as<Vec<Lane, W>>(sums + u * W) + x;
@@ -116,7 +116,7 @@ struct Both {
     for (int64_t t = 1; t < count; ++t) {
       s += a.pixel;
       for (int u = 0; u < U; ++u) {
-        const auto x = MaxKernel::template load<W, false>(s + u * W);
+        const auto x = MaxKernel::template load<W>(s + u * W);
         sum[u] = sum[u] + x;
         MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p + t)));
       }

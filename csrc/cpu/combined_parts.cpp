@@ -3,6 +3,7 @@
 #include "cpu/combined_parts.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <stdexcept>
 #include <type_traits>
@@ -10,63 +11,13 @@
 
 #include "core/half.h"
 #include "core/reducer.h"
+#include "cpu/isa.h"
 
 namespace torch_pooling::cpu {
 namespace {
 
-template <class Body>
-void with_bytes(int64_t bytes, const Body& body) {
-  switch (bytes) {
-    case 1: return body(uint8_t{});
-    case 2: return body(uint16_t{});
-    case 4: return body(uint32_t{});
-    case 8: return body(uint64_t{});
-    default: throw std::logic_error("unknown element size");
-  }
-}
-
-#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
-#define TP_PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else  // GCC 11
-#define TP_PICK(a, b, ...) __builtin_shuffle(a, b, Four{__VA_ARGS__})
-#endif
-// to[j * to_step + i] = from[i * from_step + j] for i < 4, j < 4.
-template <class T>
-void transpose_four(const T* from, int64_t from_step, T* to, int64_t to_step) {
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  Four row[4];
-  for (int64_t k = 0; k < 4; ++k) std::memcpy(&row[k], from + k * from_step, sizeof(Four));
-  const Four low[2] = {TP_PICK(row[0], row[1], 0, 4, 1, 5), TP_PICK(row[2], row[3], 0, 4, 1, 5)};
-  const Four high[2] = {TP_PICK(row[0], row[1], 2, 6, 3, 7), TP_PICK(row[2], row[3], 2, 6, 3, 7)};
-  const Four column[4] = {TP_PICK(low[0], low[1], 0, 1, 4, 5), TP_PICK(low[0], low[1], 2, 3, 6, 7),
-                          TP_PICK(high[0], high[1], 0, 1, 4, 5), TP_PICK(high[0], high[1], 2, 3, 6, 7)};
-  for (int64_t k = 0; k < 4; ++k) std::memcpy(to + k * to_step, &column[k], sizeof(Four));
-}
-#undef TP_PICK
-// The same for i < rows, j < columns, of elements of any type as large as T. A few columns at a time: rows may lie so that a cache holds few of them.
-template <class T>
-void transpose(const T* from, int64_t from_step, int64_t rows, int64_t columns, T* to, int64_t to_step) {
-  constexpr int64_t few = 64;
-  for (int64_t begin = 0; begin < columns; begin += few) {
-    const int64_t end = std::min(columns, begin + few);
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-      int64_t j = begin;
-      for (; j + 4 <= end; j += 4) transpose_four(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
-      for (; j < end; ++j) {
-        for (int64_t k = i; k < i + 4; ++k) std::memcpy(to + j * to_step + k, from + k * from_step + j, sizeof(T));
-      }
-    }
-    for (; i < rows; ++i) {
-      for (int64_t j = begin; j < end; ++j) std::memcpy(to + j * to_step + i, from + i * from_step + j, sizeof(T));
-    }
-  }
-}
-void transpose(int64_t bytes, const void* from, int64_t from_step, int64_t rows, int64_t columns, void* to, int64_t to_step) {
-  with_bytes(bytes, [&](auto tag) {
-    using T = decltype(tag);
-    transpose(static_cast<const T*>(from), from_step, rows, columns, static_cast<T*>(to), to_step);
-  });
+void transpose(int64_t bytes, const void* from, int64_t from_step, int64_t rows, int64_t columns, void* to, int64_t to_step, bool past = false) {
+  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, to_step, past});
 }
 float widened(float value) { return value; }
 double widened(double value) { return value; }
@@ -121,7 +72,7 @@ void reduce_channels(bool max, const int64_t* at, int64_t taps, int64_t channels
 }  // namespace
 
 void spread(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* together,
-            void* placed) {
+            void* placed, bool past) {
   const char* from = static_cast<const char*>(together);
   char* to = static_cast<char*>(placed) + begin_of(place, piece) * bytes;
   const int64_t pixel = piece.channels * bytes;
@@ -130,7 +81,7 @@ void spread(const Combined& combined, const Place& place, const Piece& piece, in
   } else if (place.channel == 1) {
     for (int64_t o = 0; o < outputs; ++o, from += pixel, to += place.position * bytes) std::memcpy(to, from, static_cast<size_t>(pixel));
   } else {
-    transpose(bytes, from, piece.channels, outputs, piece.channels, to, place.channel);
+    transpose(bytes, from, piece.channels, outputs, piece.channels, to, place.channel, past);
   }
 }
 void collect(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* placed,

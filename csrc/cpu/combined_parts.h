@@ -20,9 +20,9 @@ inline int64_t begin_of(const Place& place, const Piece& piece) {
   return place.first + piece.sample * place.batch + piece.channel * place.channel;
 }
 
-// Between a place and results that lie together, of elements of so many bytes.
+// Between a place and results that lie together, of elements of so many bytes; past: they would not stay in the caches.
 void spread(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* together,
-            void* placed);
+            void* placed, bool past = false);
 void collect(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* placed,
              void* together);
 

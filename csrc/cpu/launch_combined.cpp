@@ -54,6 +54,7 @@ void for_pieces(const Combined& combined, int64_t channels, const Body& body) {
       body(Piece{index / groups, from, std::min(channels, combined.channels - from)});
     }
     thread_buffers().trim();
+    finish_stores();
   };
   const int64_t grain = std::max<int64_t>(1, parallel_bytes / (plane * channels));
   if (pieces < at::get_num_threads() || pieces <= grain) return run(0, pieces);
@@ -200,7 +201,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
       args.source_plane = args.target_plane * (last ? combined.channels : 1);
       args.rows = rows, args.length = axes[2].input;
       args.begin = first_row, args.end = std::min(rows, first_row + block);
-      args.divisor = 9, args.past = past && lines;
+      args.divisor = 9, args.past = past && lines, args.ahead = past && is_long_row(row);
       (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
     }
     finish_stores();
@@ -216,6 +217,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
   const Order order = order_of(combined, finest);
   int64_t all_outputs = 0;
   for (int64_t p = 0; p < combined.part_count; ++p) all_outputs += combined.parts[p].outputs();
+  const bool past = stores_past_caches((positions + all_outputs) * combined.batch * combined.channels * bytes);
   const int64_t share = combined.batch * combined.channels * positions * bytes / many_pieces;
   const int64_t most_bytes = finest < 0 ? piece_bytes : std::clamp(share, piece_bytes, long_piece_bytes);
   for_pieces(combined, channels_of_piece(combined, most_bytes), [&](const Piece& piece) {
@@ -255,7 +257,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
       if (combined.form == Form::Mean && part > 0) {
         mix(combined.dtype, static_cast<char*>(output) + begin_of(place, piece) * bytes, results, count);
       } else if (!direct) {
-        spread(combined, place, piece, outputs, bytes, results, output);
+        spread(combined, place, piece, outputs, bytes, results, output, past);
       }
     }
   });

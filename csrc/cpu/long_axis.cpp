@@ -45,7 +45,7 @@ void LongAxis::reduce(int64_t begin, int64_t end) {
     const int64_t lane = at * inner_ * kernels_.lane_bytes;
     kernels_.first({static_cast<const char*>(operands_.input) + (plane * length_ + first) * inner_ * element_bytes_, nullptr,
                     lanes_ + lane, tap_codes_ == nullptr ? nullptr : tap_codes_ + lane, {}, inner_, inner_, inner_, &window, 1, 1,
-                    false, true, {}, 0, nullptr, stores_past_caches(work() * element_bytes_)});
+                    false, true, true, {}, 0, nullptr, stores_past_caches(work() * element_bytes_)});
   }
 }
 
@@ -57,7 +57,7 @@ void LongAxis::join(int64_t begin, int64_t end) const {
     char* const values = scratch.values[0].reserve(inner_ * kernels_.lane_bytes);
     char* const numbers = codes_ == nullptr ? nullptr : scratch.codes[0].reserve(inner_ * kernels_.lane_bytes);
     kernels_.next({lanes_ + lane, tap_codes_ == nullptr ? nullptr : tap_codes_ + lane, values, numbers, {}, inner_, inner_, inner_,
-                   &window, 1, 0, true, false, {}});
+                   &window, 1, 0, true, false, false, {}});
     char* const output = static_cast<char*>(operands_.output) + plane * inner_ * element_bytes_;
     kernels_.finish({values, output, {}, inner_, nullptr, {0, 0, 0}, divisor_});
     if (codes_ == nullptr) continue;

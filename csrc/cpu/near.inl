@@ -58,8 +58,8 @@ struct Near {
   };
   // Three neighbours of each of W elements. Inner: the row neither begins nor ends there.
   template <int W, bool Inner>
-  TP_INLINE static State<W> across(const T* p, const Place<W>& place) {
-    const auto mid = Kernel::template load<W>(p);
+  TP_INLINE static State<W> across(const T* p, const Place<W>& place, bool ahead) {
+    const auto mid = Kernel::template load<W>(p, ahead);
     const auto left = !Inner && place.at_begin ? from_left<W>(mid) : load_lanes<Keyed, T, Lane, W>(p - 1);
     const auto right = !Inner && place.at_end ? from_right<W>(mid) : load_lanes<Keyed, T, Lane, W>(p + 1);
     State<W> s{};
@@ -94,7 +94,7 @@ struct Near {
       if (place.at_begin) place.begins = only<W>(0);
       if (place.at_end) place.ends = only<W>(W - 1);
     }
-    auto row = [&](int64_t r) __attribute__((always_inline)) { return across<W, Inner>(source + r * a.length, place); };
+    auto row = [&](int64_t r) __attribute__((always_inline)) { return across<W, Inner>(source + r * a.length, place, a.ahead); };
     State<W> above{}, here = row(a.begin), below{};
     if (a.begin > 0) above = row(a.begin - 1);
     for (int64_t o = a.begin; o < a.end; ++o, target += a.length) {

@@ -17,11 +17,12 @@ struct NearLast {
     const T* source;
     int64_t up, down;  // distances; 0: there is none
     int64_t pixel;     // number of the first
+    bool ahead;        // whether the row after the next is fetched early
   };
 
   template <int W>
   TP_INLINE static void look(State<W>& s, const T* p, int64_t number, bool ahead) {
-    const Vec<Lane, W> x = ahead ? Kernel::template load<W>(p) : load_lanes<Keyed, T, Lane, W>(p);
+    const Vec<Lane, W> x = Kernel::template load<W>(p, ahead);
     if constexpr (Sums) s.sum = s.sum + x;
     if constexpr (Maxima) Kernel::template take<W>(s.max, s.code, x, broadcast<Code, W>(static_cast<Code>(number)));
   }
@@ -48,14 +49,15 @@ struct NearLast {
     State<W> of[U];
   };
   template <int W, int U>
-  TP_INLINE static Column<W, U> column(const T* p, int64_t up, int64_t down) {
+  TP_INLINE static Column<W, U> column(const T* p, const Row& row) {
+    const int64_t up = row.up, down = row.down;
     Column<W, U> v;
     for (int u = 0; u < U; ++u) v.of[u] = first_of<W>(p + u * W, 0);
     if (up != 0) {
       for (int u = 0; u < U; ++u) look<W>(v.of[u], p + up + u * W, 0, false);
     }
     if (down != 0) {
-      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + down + u * W, 0, true);
+      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + down + u * W, 0, row.ahead);
     }
     return v;
   }
@@ -63,11 +65,11 @@ struct NearLast {
   template <int W, int U>
   TP_INLINE static void by_columns(const NearArgs& a, const Row& row, int64_t c, const Scale& scale) {
     const T* p = row.source + c;
-    const int64_t up = row.up, down = row.down, step = a.channels, pixel = row.pixel;
+    const int64_t step = a.channels, pixel = row.pixel;
     Column<W, U> left{}, here{};
     for (int64_t x = -1; x < a.length; ++x) {  // one column ahead
       Column<W, U> right{};
-      if (x + 1 < a.length) right = column<W, U>(p + (x + 1) * step, up, down);
+      if (x + 1 < a.length) right = column<W, U>(p + (x + 1) * step, row);
       if (x >= 0) {
         Column<W, U> out = here;
         if (x > 0) {
@@ -97,7 +99,7 @@ struct NearLast {
             if (!any) {
               s[u] = first_of<W>(at, number);
             } else {
-              look<W>(s[u], at, number, y > 0);
+              look<W>(s[u], at, number, y > 0 && row.ahead);
             }
           }
           any = true;
@@ -124,7 +126,7 @@ struct NearLast {
     for (int64_t p = 0; p < a.planes; ++p) {
       for (int64_t r = a.begin; r < a.end; ++r) {
         const Row row{static_cast<const T*>(a.source) + p * a.source_plane + r * line, r > 0 ? -line : 0, r + 1 < a.rows ? line : 0,
-                      p * a.target_plane + r * a.length};
+                      p * a.target_plane + r * a.length, a.ahead};
         int64_t c = 0;
         for (; c + U * N <= a.channels; c += U * N) some<N, U>(a, row, c, scale);
         if (a.channels < N) {

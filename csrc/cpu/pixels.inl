@@ -79,13 +79,13 @@ struct Pixels {
     Vec<Lane, W> value[U];
     Vec<Code, W> number[U] = {};
     for (int u = 0; u < U; ++u) {
-      value[u] = Kernel::template load<W>(s + taps.distance[0] + u * W);
+      value[u] = Kernel::template load<W>(s + taps.distance[0] + u * W, a.ahead);
       if constexpr (Coded) number[u] = broadcast<Code, W>(taps.code[0]);
     }
     for (int64_t t = 1; t < count; ++t) {
       const S* const p = s + taps.distance[t];
       for (int u = 0; u < U; ++u) {
-        Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W),
+        Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W, a.ahead),
                                  Coded ? broadcast<Code, W>(taps.code[t]) : Vec<Code, W>{});
       }
     }

@@ -10,9 +10,11 @@ struct Reduce {
   static constexpr int N = full_lanes<Lane>;
   static constexpr int64_t few_taps = 8;
 
-  template <int W, bool Ahead = true>
-  TP_INLINE static Vec<Lane, W> load(const S* p) {
-    if constexpr (Storage && Ahead && W > 1) prefetch_beyond(p);
+  template <int W>
+  TP_INLINE static Vec<Lane, W> load(const S* p, bool ahead = false) {
+    if constexpr (Storage && W > 1) {
+      if (ahead) prefetch_beyond(p);
+    }
     return load_lanes<Keyed, S, Lane, W>(p);
   }
 
@@ -53,14 +55,14 @@ struct Reduce {
   // One window over W * U contiguous elements. Resume: its first taps are in the target already.
   template <int W, int U, bool Resume = false>
   TP_INLINE static void column(const S* s, const Code* c, const Window& window, int64_t stride, int64_t scale, Lane* target,
-                               Code* target_code, const Scale& finish) {
+                               Code* target_code, const Scale& finish, bool ahead) {
     using Sums = Run<Reduce, R, Coded, S, Lane>;
-    if constexpr (Sums::in_blocks) return Sums::template columns<W, U, Resume>(s, window.taps, stride, target, finish);
+    if constexpr (Sums::in_blocks) return Sums::template columns<W, U, Resume>(s, window.taps, stride, target, finish, ahead);
     Vec<Lane, W> value[U];
     Vec<Code, W> code[U];
     Code number = static_cast<Code>(window.tap * scale);
     for (int u = 0; u < U; ++u) {
-      value[u] = load<W>(s + u * W);
+      value[u] = load<W>(s + u * W, ahead);
       if constexpr (Coded) code[u] = tap_code<W>(c, u, number);
       if constexpr (Resume) {
         auto before = load_as<Vec<Lane, W>>(target + u * W);
@@ -79,7 +81,7 @@ struct Reduce {
       for (int u = 0; u < U; ++u) {
         Vec<Code, W> tap{};
         if constexpr (Coded) tap = tap_code<W>(c, u, number);
-        take<W>(value[u], code[u], load<W>(s + u * W), tap);
+        take<W>(value[u], code[u], load<W>(s + u * W, ahead), tap);
       }
     }
     for (int u = 0; u < U; ++u) {
@@ -158,7 +160,7 @@ struct Reduce {
         merge(value, code, load<1>(s + t * stride), static_cast<Code>(c[t * stride] + number));
       }
     } else if (window.taps > 0) {
-      column<1, 1>(s, nullptr, window, stride, a.code_scale, &value, &code, Scale(Final{}));
+      column<1, 1>(s, nullptr, window, stride, a.code_scale, &value, &code, Scale(Final{}), false);
     }
     return value;
   }
@@ -233,7 +235,7 @@ struct Reduce {
     int64_t i = 0;
     auto at = [&](auto width, auto unroll) __attribute__((always_inline)) {
       column<width, unroll, Resume>(s + i, c == nullptr ? nullptr : c + i, window, stride, a.code_scale, target + i,
-                                    Coded ? target_code + i : nullptr, finish);
+                                    Coded ? target_code + i : nullptr, finish, a.ahead);
       i += width * unroll;
     };
     using std::integral_constant;

@@ -65,6 +65,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   work_ = problem.input_elements() + problem.output_elements();
   past_ = stores_past_caches(work_ * element_bytes);
   far_ = work_ * element_bytes > far_bytes;
+  ahead_ = far_ && is_long_row(source_size_[3] * source_size_[4] * element_bytes);
   near_ = takes_near();
   if (!near_ && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();

@@ -21,6 +21,7 @@ void Reduction::run_near(const Tile& tile) const {
     args.rows = source_size_[2], args.length = source_size_[3];
     args.begin = tile.result[2].begin, args.end = tile.result[2].end;
     args.divisor = average_ ? static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements()) : 1;
+    args.ahead = ahead_;
     args.past = past_ && row % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector;
     (channels > 1 ? kernels_.near_last : kernels_.near)(args);
   }
@@ -49,7 +50,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
                   codes.size[0], windows[0].data(), count(0), windows[1].data(), count(1), windows[2].data(), count(2),
                   from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3], code[0], code[1], code[2], code[3],
-                  codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform, past_};
+                  codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform, past_, ahead_};
   const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
   if (!short_.empty()) {
     args.depth_count = codes.size[1];

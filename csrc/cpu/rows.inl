@@ -15,7 +15,7 @@ struct Rows {
       int64_t i = 0;
       auto at = [&](auto width) __attribute__((always_inline)) {
         constexpr int W = width;
-        auto value = Kernel::template load<W>(s + i);
+        auto value = Kernel::template load<W>(s + i, true);
         auto code = broadcast<Code, W>(number);
         if (t > 0) {
           const auto x = value;

@@ -6,9 +6,9 @@ template <class Kernel, class R, bool Coded, class S, class Lane, bool Far = tru
 struct Run {
   using Code = CodeOf<Lane>;
 
-  template <int W, bool Ahead = Far>
+  template <int W>
   TP_INLINE static Vec<Lane, W> load(const S* p) {
-    return Kernel::template load<W, Ahead>(p);
+    return Kernel::template load<W>(p, Far);
   }
 
   // One window over W or more contiguous taps, lanes along them. The last vector overlaps the one before it, which a maximum
@@ -29,7 +29,7 @@ struct Run {
       }
       for (t = W * U; t + W * U <= window.taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = load<W, false>(s + t + u * W);
+          const auto x = Kernel::template load<W>(s + t + u * W);
           Kernel::template take<W>(values[u], codes[u], x, ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
         }
       }
@@ -116,7 +116,7 @@ struct Run {
   }
   // The same of W * U columns, a few taps at a time. Resume: sums of the taps before are in the target already.
   template <int W, int U, bool Resume, class Scale>
-  TP_INLINE static void columns(const S* s, int64_t taps, int64_t stride, Lane* target, const Scale& finish) {
+  TP_INLINE static void columns(const S* s, int64_t taps, int64_t stride, Lane* target, const Scale& finish, bool ahead) {
     using Narrow = typename Kernel::template With<float>;
     Vec<Lane, W> value[U] = {};
     if constexpr (Resume) {
@@ -125,10 +125,10 @@ struct Run {
     for (int64_t t = 0; t < taps; t += Kernel::few_taps) {
       const int64_t count = std::min(Kernel::few_taps, taps - t);
       Vec<float, W> part[U];
-      for (int u = 0; u < U; ++u) part[u] = Narrow::template load<W>(s + u * W);
+      for (int u = 0; u < U; ++u) part[u] = Narrow::template load<W>(s + u * W, ahead);
       s += stride;
       for (int64_t n = 1; n < count; ++n, s += stride) {
-        for (int u = 0; u < U; ++u) part[u] = part[u] + Narrow::template load<W>(s + u * W);
+        for (int u = 0; u < U; ++u) part[u] = part[u] + Narrow::template load<W>(s + u * W, ahead);
       }
       for (int u = 0; u < U; ++u) value[u] = value[u] + convert<Lane, W>(part[u]);
     }

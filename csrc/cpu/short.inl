@@ -84,9 +84,9 @@ struct Short {
       S copy[N] = {};
       const int64_t count = std::clamp<int64_t>(plan.source_end - s, 0, N);
       std::memcpy(static_cast<void*>(copy), s, static_cast<size_t>(count) * sizeof(S));
-      return Kernel::template load<N, false>(copy);
+      return Kernel::template load<N>(copy);
     } else {
-      return Kernel::template load<N>(s);
+      return Kernel::template load<N>(s, plan.a.ahead);
     }
   }
   // Results of a chunk, from rows that begin at s.

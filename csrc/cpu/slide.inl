@@ -30,7 +30,7 @@ struct Slide {
     TP_INLINE State<W, U> at(int64_t position) const {
       State<W, U> state;
       for (int u = 0; u < U; ++u) {
-        state.value[u] = Kernel::template load<W>(source + position * a.source_pixel + u * W);
+        state.value[u] = Kernel::template load<W>(source + position * a.source_pixel + u * W, a.ahead);
         if constexpr (Coded) {
           state.code[u] = broadcast<Code, W>(static_cast<Code>(position * a.code_scale));
           if (source_code != nullptr) {

@@ -118,6 +118,10 @@ inline KernelTable make_table(const char* name) {
   table.locate[static_cast<int>(OffsetType::UInt8)] = &Locate<uint8_t>::run;
   table.locate[static_cast<int>(OffsetType::UInt16)] = &Locate<uint16_t>::run;
   table.locate[static_cast<int>(OffsetType::Int32)] = &Locate<int32_t>::run;
+  table.transpose[0] = &Transpose<uint8_t>::run;
+  table.transpose[1] = &Transpose<uint16_t>::run;
+  table.transpose[2] = &Transpose<uint32_t>::run;
+  table.transpose[3] = &Transpose<uint64_t>::run;
   table.codes2 = code_kernels<int16_t>();
   table.codes4 = code_kernels<int32_t>();
   table.codes8 = code_kernels<int64_t>();

@@ -31,6 +31,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/pixels.inl"
 #include "cpu/short.inl"
 #include "cpu/convert.inl"
+#include "cpu/transpose.inl"
 #include "cpu/locate.inl"
 #include "cpu/pull.inl"
 #include "cpu/permuted.inl"

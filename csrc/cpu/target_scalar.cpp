@@ -19,6 +19,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/pixels.inl"
 #include "cpu/short.inl"
 #include "cpu/convert.inl"
+#include "cpu/transpose.inl"
 #include "cpu/locate.inl"
 #include "cpu/pull.inl"
 #include "cpu/permuted.inl"

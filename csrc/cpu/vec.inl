@@ -19,7 +19,8 @@ constexpr int full_lanes = TP_VECTOR_BYTES == 0 ? 1 : TP_VECTOR_BYTES / static_c
 
 // The signed integer as wide as a lane: masks and codes.
 template <class Lane>
-using CodeOf = std::conditional_t<sizeof(Lane) == 2, int16_t, std::conditional_t<sizeof(Lane) == 4, int32_t, int64_t>>;
+using CodeOf = std::conditional_t<
+    sizeof(Lane) == 1, int8_t, std::conditional_t<sizeof(Lane) == 2, int16_t, std::conditional_t<sizeof(Lane) == 4, int32_t, int64_t>>>;
 
 template <class V, class T>
 TP_INLINE V load_as(const T* p) {
@@ -31,8 +32,9 @@ template <class V, class T>
 TP_INLINE void store_as(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
-// Windows read several rows at once, too many streams for what the processor fetches ahead by itself. Into the second level of cache: the
-// first has few buffers for lines on their way, which loads and stores need. One stream alone is better left to the processor.
+// Windows read several rows at once, which the processor does not fetch ahead well by itself where rows are long. Into the second level of
+// cache: the first has few buffers for lines on their way, which loads and stores need. Short rows, and one stream alone, are better left to
+// the processor.
 constexpr int64_t prefetch_bytes = 8192;
 template <class T>
 TP_INLINE void prefetch_beyond(const T* p) {
@@ -186,17 +188,25 @@ TP_INLINE void load_pairs(const T* p, Vec<T, N>& even, Vec<T, N>& odd) {
     }(std::make_integer_sequence<int, N>{});
   }
 }
+// Elements of two vectors by turns: the first half of them, and the second.
+template <class T, int N>
+TP_INLINE void interleave(Vec<T, N> even, Vec<T, N> odd, Vec<T, N>& low, Vec<T, N>& high) {
+  if constexpr (N == 1) {
+    low = even, high = odd;
+  } else {
+    [&]<int... I>(std::integer_sequence<int, I...>) {
+      low = TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + I / 2 : I / 2)...);
+      high = TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...);
+    }(std::make_integer_sequence<int, N>{});
+  }
+}
 // Interleaves two vectors into 2 * N consecutive elements.
 template <class T, int N>
 TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd, bool past = false) {
-  if constexpr (N == 1) {
-    p[0] = even, p[1] = odd;
-  } else {
-    [&]<int... I>(std::integer_sequence<int, I...>) {
-      store_result(p, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + I / 2 : I / 2)...)), past);
-      store_result(p + N, Vec<T, N>(TP_SHUFFLE(T, N, even, odd, (I % 2 ? N + (N + I) / 2 : (N + I) / 2)...)), past);
-    }(std::make_integer_sequence<int, N>{});
-  }
+  Vec<T, N> low, high;
+  interleave<T, N>(even, odd, low, high);
+  store_result(p, low, past);
+  store_result(p + N, high, past);
 }
 
 // ---- storage <-> lanes -------------------------------------------------------------------------------------------------
