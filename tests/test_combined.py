@@ -70,12 +70,11 @@ def values(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
     return (torch.randint(-40, 41, shape, generator=generator) / 8).to(dtype)
 
 
-@pytest.mark.parametrize("layout", battery.LAYOUTS)
-@pytest.mark.parametrize("row", ROWS, ids=row_name)
-def test_values_and_gradients(row: Any, layout: str) -> None:
+def check(row: Any, layout: str, samples: tuple[tuple[int, int], ...]) -> None:
+    """Values, gradients, types and layouts against the composition in float64, for each type and (batch, channels)."""
     name, composed, args, more, size = row
     pool = getattr(functional, name)
-    for number, (dtype, (batch, channels)) in enumerate(itertools.product(battery.FLOATS, ((2, 3), (1, 17), (3, 1), (0, 5)))):
+    for number, (dtype, (batch, channels)) in enumerate(itertools.product(battery.FLOATS, samples)):
         content = values((batch, channels, *size), dtype, number)
         what = (name, dtype, batch, channels, layout)
         view = battery.VIEWS[number % 3]
@@ -95,6 +94,30 @@ def test_values_and_gradients(row: Any, layout: str) -> None:
         if view != "stepped" and batch and battery.layouts_of(input, len(size)) == {layout}:
             assert layout in battery.layouts_of(one, len(size)), what
             assert found.dim() == 2 or layout in battery.layouts_of(found, len(size)), what
+
+
+@pytest.mark.parametrize("layout", battery.LAYOUTS)
+@pytest.mark.parametrize("row", ROWS, ids=row_name)
+def test_values_and_gradients(row: Any, layout: str) -> None:
+    check(row, layout, ((2, 3), (1, 17), (3, 1), (0, 5)))
+
+
+# Results that turn from pixels to planes in whole vectors and with leftovers, of offsets of one byte, two and four; sums in 64 bits.
+WIDE_ROWS = [
+    ("spatial_pyramid_pool", pyramid, ((1, 2, 4, 8), "max"), {}, (16, 16)),
+    ("spatial_pyramid_pool", pyramid, ((3, 1), "max"), {}, (60, 61)),
+    ("spatial_pyramid_pool", pyramid, ((1, 2, 4), "avg"), {}, (16, 16)),
+    ("concat_pool", concat, (), {}, (40, 41)),
+    ("avgmax_pool", mean, (), {}, (260, 257)),
+    ("mixed_pool", mixed, (), {}, (9, 35)),
+]
+
+
+@pytest.mark.parametrize("layout", battery.LAYOUTS)
+@pytest.mark.parametrize("row", WIDE_ROWS, ids=row_name)
+def test_instruction_sets(row: Any, layout: str, each_isa: Callable[[], Any]) -> None:
+    for _ in each_isa():
+        check(row, layout, ((1, 70), (2, 37), (1, 5)))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_name)

@@ -20,7 +20,10 @@ class Broadcast {
   void run(int64_t begin, int64_t end) const;
 
  private:
-  void repeat(const char* value, char* target, Scratch& scratch) const;
+  void repeat(const char* value, char* target, int64_t length, Scratch& scratch) const;
+  int64_t begin_of_part(int64_t part) const {  // where lines of memory begin, if the row begins at one
+    return part == parts_ ? length_ : length_ * part / parts_ / widest_vector * widest_vector;
+  }
 
   const ReduceKernels& sums_;
   ConvertFn copy_bytes_;
@@ -28,6 +31,7 @@ class Broadcast {
   const char* grad_output_;  // [rows, channels]
   char* grad_input_;         // [rows, length, channels]
   int64_t rows_, length_, channels_;
+  int64_t rows_of_tile_, parts_;  // a tile is some rows, or a part of one
   double divisor_;
   bool past_;  // grad_input is stored past the caches
 };
