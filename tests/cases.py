@@ -344,6 +344,7 @@ def _adaptive() -> list[Case]:
     cases += [adaptive((4, 5, 6), (2, 3, 4)), adaptive((4, 5, 6), (None, 3, 1)), adaptive((2, 2, 4), 2)]
     # Rows of many vectors, which several rows of gradients repeat.
     cases += [adaptive((10, 300), (3, 150), batch=1, channels=2), adaptive((13, 61), (7, 23), batch=1, channels=5)]
+    cases += [adaptive((2, 56), (4, 22), batch=1, channels=3), adaptive((2, 150), (5, 61), batch=1, channels=3)]  # rows written again
     return cases + [adaptive((3, 5, 7), 1), adaptive((1, 2, 3), (2, 4, 6)), adaptive((6, 6, 8), (3, 2, 4))]
 
 

@@ -116,8 +116,9 @@ WIDE_ROWS = [
 @pytest.mark.parametrize("layout", battery.LAYOUTS)
 @pytest.mark.parametrize("row", WIDE_ROWS, ids=row_name)
 def test_instruction_sets(row: Any, layout: str, each_isa: Callable[[], Any]) -> None:
+    few = ((1, 3),) if max(row[4]) > 100 else ((1, 70), (2, 37))
     for _ in each_isa():
-        check(row, layout, ((1, 70), (2, 37), (1, 5)))
+        check(row, layout, few)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=row_name)

@@ -166,8 +166,9 @@ struct Short {
       T* to = target;
       char* to_code = code;
       for (int64_t again = 0; again < repeat; ++again, to += width, to_code += Coded ? code_row : 0) {
-        // What a later group stores beyond the row, nobody writes again where the next row is the same.
-        const int64_t whole = Edge ? 0 : group > 0 && again + 1 < repeat ? count - 1 : count;
+        // What a later group stores beyond the row, nobody writes again where the next row is the same: so do all chunks near its end.
+        int64_t whole = Edge ? 0 : count;
+        for (; group > 0 && again + 1 < repeat && whole > 0 && chunk[whole - 1].begin + N > width; --whole) continue;
         for (int64_t c = 0; c < whole; ++c) put(a, past, chunk[c].begin, states[c], to, to_code);
         for (int64_t c = whole; c < count; ++c) put_exactly(a, chunk[c], states[c], to, to_code);
       }

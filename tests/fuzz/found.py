@@ -47,4 +47,9 @@ FOUND = [
         "avg", Case("", "sliding", (1, 4), (4, 1), (2,), (2, 0), ceil_mode=True, batch=2, channels=33),
         Variant(torch.float32, _FIRST, "stepped", "ones", True), seed=801406946,
     ),
+    # Of a row of results that is written twice, the end of the first went over the beginning of the second.
+    Row(
+        "concat", Case("", "adaptive", (2, 56), output=(4, 22), batch=2, channels=16), Variant(torch.float64, _FIRST, "sliced", "sliced", True),
+        values="huge", grads="eighths", seed=266068263, isa="avx512", more={"order": ("avg", "max")},
+    ),
 ]  # fmt: skip
