@@ -287,6 +287,8 @@ def _sliding_3d() -> list[Case]:
         sliding((7, 8, 9), 3, 1, 1, (3, 1, 2), ceil_mode=True),
         sliding((5, 6, 7), 2, 3, 1, ceil_mode=True),
         sliding((5, 6, 7), 2, 3, 1, ceil_mode=True, count_include_pad=False, average_only=True),
+        # Divided by different counts, after more than a few taps of two axes.
+        sliding((8, 1, 6), (6, 1, 6), None, (0, 0, 1), ceil_mode=True, count_include_pad=False, average_only=True),
         sliding((4, 5, 6), (4, 5, 6)),
         sliding((9, 10, 11), 7, 2, 3),  # 343 taps
         sliding((1, 1, 1), 1, batch=5, channels=9),

@@ -47,7 +47,10 @@ void reduce(Context& context, const Problem& problem, const void* source, void* 
     const bool rows = !inverse && is_whole_rows(problem) && slice.outer * slice.results(0) * slice.results(1) * slice.inner < narrow_limit;
     if (rows) return reduce_rows<Op, T, coded>(context, slice, from, to, codes);
     if (!inverse && reduce_small<Op, T, coded>(context, slice, from, to, codes)) return;
-    if (slice.narrow && span_elements(slice) > direct_taps) return reduce_axes<Op, T, coded>(context, slice, from, to, codes);
+    // Axis by axis, each divides by what it counts there; integers would drop what is left over each time.
+    constexpr bool integral_sum = !Op::is_max && std::is_integral_v<Lane<T>>;
+    const bool by_axes = !integral_sum || division_of(problem).kind != Division::Kind::Counted;
+    if (slice.narrow && by_axes && span_elements(slice) > direct_taps) return reduce_axes<Op, T, coded>(context, slice, from, to, codes);
     reduce_directly<Op, T, coded>(context, slice, from, to, codes);
   });
 }

@@ -52,4 +52,9 @@ FOUND = [
         "concat", Case("", "adaptive", (2, 56), output=(4, 22), batch=2, channels=16), Variant(torch.float64, _FIRST, "sliced", "sliced", True),
         values="huge", grads="eighths", seed=266068263, isa="avx512", more={"order": ("avg", "max")},
     ),
+    # CUDA kernels, axis by axis: an average of integers was divided, and rounded, once for each axis.
+    Row(
+        "avg", Case("", "sliding", (8, 1, 6), (6, 1, 6), None, (0, 0, 1), ceil_mode=True, count_include_pad=False, batch=1, channels=1),
+        Variant(torch.int64, _FIRST, "contiguous", "contiguous", False), channels_last_shape=True,
+    ),
 ]  # fmt: skip
