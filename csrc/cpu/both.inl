@@ -62,7 +62,7 @@ struct Both {
       state.max = MaxKernel::template load<1>(s + winner);
       state.code = static_cast<Code>(winner);
     } else {
-      state.max = MaxRun::template across<W>(maxima[0]);
+      state.max = MaxRun::first_zero(s, MaxRun::template across<W>(maxima[0]));
     }
     return state;
   }

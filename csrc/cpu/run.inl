@@ -53,8 +53,18 @@ struct Run {
       value = load<1>(s + winner);
       code = static_cast<Code>((window.tap + winner) * scale);
     } else {
-      value = across<W>(values[0]);
+      value = first_zero(s, across<W>(values[0]));
     }
+  }
+  // Of two zeros the first wins, here as where taps come one by one: all lanes are equals. Where zeros are many, the first tap is one.
+  TP_INLINE static Lane first_zero(const S* s, Lane value) {
+    if constexpr (R::is_max && std::is_floating_point_v<Lane>) {
+      while (value == 0) {
+        const Lane tap = load<1>(s++);
+        if (tap == 0) return tap;
+      }
+    }
+    return value;
   }
   template <int W>
   TP_INLINE static Vec<Code, W> lane_numbers() {
