@@ -173,6 +173,27 @@ def test_maxima_are_bit_identical(name: str, family: str, dtype: torch.dtype) ->
     assert compared > 3
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("shape", [(2, 3, 9, 8), (1, 5, 7, 7), (2, 3, 33, 41), (1, 19, 14, 14), (3, 4, 2, 300)], ids=str)
+def test_which_of_two_zeros_a_maximum_is(shape: tuple[int, ...], last: bool) -> None:
+    """Wherever maxima are taken, for values alone and with offsets: the same one on every instruction set."""
+    content = torch.tensor([-1.0, -0.0, 0.0, -2.0])[torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(1))]
+    input = in_layout(content, last)
+    calls: list[Any] = [
+        functional.global_max_pool, functional.concat_pool, functional.mixed_pool, lambda x: functional.spatial_pyramid_pool(x, mode="max"),
+        lambda x: functional.adaptive_max_pool2d(x, (None, 1)), lambda x: functional.adaptive_max_pool2d(x, 3),
+    ]  # fmt: skip
+    for number, call in enumerate(calls):
+        for with_offsets in (False, True):
+            found = []
+            for name in RUNNABLE:
+                _library.force_instruction_set(name)
+                output = call(input.detach().requires_grad_(with_offsets)).detach()
+                found.append((output == 0, torch.signbit(output) & (output == 0)))
+            assert bool(found[0][0].any())
+            assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True)), (number, with_offsets)
+
+
 @others
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

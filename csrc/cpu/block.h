@@ -69,9 +69,6 @@ struct WindowsArgs {
   bool beyond = false;      // the source does not fit the last cache either
 };
 
-// All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
-// column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
-// again costs less than a pass of its own.
 // Short windows along a row, in channels-first: a vector from position `source` holds what results [begin, end) of a row read. Chunks
 // of one pattern read alike, and patterns are numbered in their order.
 constexpr int most_pixel_taps = 64;
@@ -79,6 +76,9 @@ constexpr int short_taps = 4, short_chunks = 8;  // at most: taps along an axis;
 struct ShortChunk {
   int64_t begin, end, source, pattern;
 };
+// All axes of some planes of pixels at once: target[p, d, r, o, c] = reduce over the taps of depth window d, row window r and
+// column window o of source[p, depth, row, column, c], finished and stored. For windows small enough that reading an input
+// again costs less than a pass of its own.
 struct PixelsArgs {
   const void* source;
   void* target;       // storage

@@ -9,7 +9,7 @@ struct Both {
   using SumRun = Run<Reduce<Sum, false, false, T, Lane, true>, Sum, false, T, Lane>;
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
-  static constexpr int64_t few_pixels = 8;
+  static constexpr int64_t few_pixels = 8;  // whose sums add up in the lanes' own type before they do in 64 bits
 
   struct State {
     Lane sum, max;

@@ -1,5 +1,5 @@
-// Elements of the parts of a combined operator: where those of a piece lie, gathered, scattered and added up. No kernels and no threads:
-// few numbers beside the input, or a second look at what is in the caches. See launch_combined.cpp.
+// Elements of the parts of a combined operator: where those of a piece lie, gathered, scattered and added up. No threads, and of
+// kernels the one that transposes: few numbers beside the input, or a second look at what is in the caches. See launch_combined.cpp.
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 

@@ -181,6 +181,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
   const bool past = stores_past_caches(3 * positions * combined.batch * combined.channels * bytes);
   const bool last = combined.layout == Layout::ChannelsLast;
   const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
+  const int64_t line_bytes = axes[2].input * (last ? combined.channels : 1) * bytes;  // of pixels
   const bool lines = row % widest_vector == 0 && table.sum[dtype].vector_lanes * bytes == widest_vector;
   // Rows are cut, too, whatever the number of threads: the bits do not depend on it.
   const int64_t channels = channels_of_piece(combined), groups = ceil_div<int64_t>(combined.channels, channels);
@@ -201,7 +202,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
       args.source_plane = args.target_plane * (last ? combined.channels : 1);
       args.rows = rows, args.length = axes[2].input;
       args.begin = first_row, args.end = std::min(rows, first_row + block);
-      args.divisor = 9, args.past = past && lines, args.ahead = past && is_long_row(row);
+      args.divisor = 9, args.past = past && lines, args.ahead = past && is_long_row(line_bytes);
       (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
     }
     finish_stores();
