@@ -29,7 +29,7 @@ PIP := PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(IN_VENV) -m pip
 BUILT := build/made-in$(VENV)
 
 .PHONY: help test demo bench lint build docs dist clean distclean test-emulated check-cuda check-cuda-torch FORCE
-.PHONY: fuzz fuzz-emulated hostile test-large sanitize test-matrix accuracy
+.PHONY: fuzz fuzz-emulated hostile test-large sanitize test-matrix test-aarch64 coverage accuracy
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +43,8 @@ help:
 	@echo 'make test-large  tensors of more than 2^31 elements, one after the other: 20 GiB of memory'
 	@echo 'make sanitize    the test suite under AddressSanitizer and UBSan; threads under ThreadSanitizer'
 	@echo 'make test-matrix the test suite on every torch and Python that can be had here, with clang, without vectors'
+	@echo 'make test-aarch64 the kernels for ARM under qemu, against the ones here'
+	@echo 'make coverage  the lines that the test suite runs'
 	@echo 'make accuracy    errors of long averages, and of torch'
 	@echo 'make bench    the benchmark'
 	@echo 'make lint     ruff and mypy'
@@ -132,6 +134,22 @@ sanitize: build/sanitized/built
 	cd build/sanitized && LEAKS=1 $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) \
 	  $(addprefix ../../,$(TESTS))
 	$(IN_VENV) tests/sanitizers/run.py threads build/sanitized-threads
+
+# Lines of the CPU's sources and of torch_pooling/ that the suite runs; what of them never ran, by number.
+build/coverage/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
+	@echo "== compiling the CPU kernels with counters"
+	@$(PIP) install --quiet gcovr==8.8 pytest-cov==7.1.0
+	@TORCH_POOLING_COVERAGE=1 $(IN_VENV) setup.py --quiet build --build-lib build/coverage --build-temp build/coverage-objects
+	@touch $@
+
+coverage: build/coverage/built
+	find build/coverage-objects -name '*.gcda' -delete
+	cd build/coverage && $(IN_VENV_HERE) -m pytest -n $(WORKERS) --cov=torch_pooling --cov-report=term-missing $(PYTEST_ARGS) $(addprefix ../../,$(TESTS))
+	$(IN_VENV) -m gcovr --exclude-throw-branches --root . --filter csrc/ build/coverage-objects
+
+# Needs Debian's g++-aarch64-linux-gnu and qemu-user.
+test-aarch64: $(VENV)/requirements.stamp
+	$(IN_VENV) tests/sanitizers/run.py aarch64 build/aarch64
 
 test-matrix:
 	tests/matrix.sh

@@ -10,6 +10,7 @@ files left out (csrc/cuda and csrc/register_cuda.cpp), never a macro.
     MAX_JOBS=1, CXX=clang++                   fewer compilers at a time, another compiler
     TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX"        GPUs to compile for (default: the ones at hand)
     TORCH_POOLING_SANITIZE=1                  for tests: with AddressSanitizer, UBSan and libstdc++'s assertions (make sanitize)
+    TORCH_POOLING_COVERAGE=1                  for tests: counts which lines run (make coverage)
     TORCH_POOLING_EMULATE=plain | sanitized   for tests: csrc/cuda by the C++ compiler against tests/cuda_emulation, in
                                               the place of the CPU kernels (make test-emulated)
 """
@@ -210,6 +211,8 @@ def extension() -> setuptools.Extension:
     if os.environ.get("TORCH_POOLING_SANITIZE") == "1":
         # Python's own flags make overflow defined; here it is an error. Warnings are known to be wrong where code is instrumented.
         cxx += [*EMULATION_FLAGS["sanitized"], "-fno-wrapv", "-fno-omit-frame-pointer", "-D_GLIBCXX_ASSERTIONS", "-Wno-error"]
+    if os.environ.get("TORCH_POOLING_COVERAGE") == "1":
+        cxx += ["--coverage", "-O1", "-fprofile-update=atomic", "-Wno-error"]
     if emulation is not None:
         cxx += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", *EMULATION_FLAGS[emulation]]
         includes.insert(0, os.path.abspath("tests/cuda_emulation/include"))
@@ -220,7 +223,7 @@ def extension() -> setuptools.Extension:
         sources=sources(cuda) if emulation is None else emulated_sources(),
         include_dirs=includes,
         extra_compile_args=flags,
-        extra_link_args=[flag for flag in cxx if flag.startswith("-fsanitize")],
+        extra_link_args=[flag for flag in cxx if flag.startswith(("-fsanitize", "--coverage"))],
     )
 
 

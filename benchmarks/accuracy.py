@@ -75,8 +75,8 @@ def errors(row: Row, dtype: torch.dtype, layout: str, seed: int, pools: tuple[ob
     input = (torch.randn(1, channels, *row.size, generator=generator) + 1).to(dtype)
     if layout == "channels_last":
         input = input.movedim(1, -1).contiguous().movedim(-1, 1)
-    exact = row.exact(input).view(-1)
-    return [float(((row.pool(library, input).double().view(-1) - exact) / exact).abs().mean()) for library in pools]
+    exact = row.exact(input).reshape(-1)
+    return [float(((row.pool(library, input).double().reshape(-1) - exact) / exact).abs().mean()) for library in pools]
 
 
 def main(say: Callable[[str], None] = print) -> int:

@@ -31,7 +31,8 @@ def test_example(path: Path, tmp_path: Path) -> None:
         pytest.importorskip("sklearn")
     where = os.pathsep.join([os.getcwd(), str(ROOT)])  # an emulated build's folder comes first
     environment = os.environ | {"PYTHONPATH": where}
-    done = subprocess.run([sys.executable, str(path), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=120)
+    command = [sys.executable, str(path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)  # two minutes under sanitizers
     assert done.returncode == 0, done.stderr
     assert re.search(FINDINGS[path.stem], done.stdout), done.stdout
     (picture,) = tmp_path.iterdir()

@@ -28,7 +28,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, error: str, seed: str = "0") -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    around = ("LD_PRELOAD", "LSAN_OPTIONS", "UBSAN_OPTIONS")  # of sanitizers that this process runs under
+    environment = {key: value for key, value in os.environ.items() if key not in around}
     environment |= {"TORCH_POOLING_EMULATION_SEED": seed, "ASAN_OPTIONS": "detect_leaks=0"}
     return subprocess.run([str(program), error], env=environment, capture_output=True, text=True, timeout=120)
 

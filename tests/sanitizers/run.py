@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sanitizers on the CPU's own kernels and on the emulated ones: `make sanitize`, `make test-emulated`.
+"""Sanitizers on the CPU's own kernels and on the emulated ones, and another processor: `make sanitize`, `test-emulated`, `test-aarch64`.
 
 run.py pytest ARGS     pytest under AddressSanitizer and UBSan, whose runtimes must be loaded before Python: any finding ends the
                        process. Of leaks those are counted that have our library on the stack (Python itself never frees all).
 run.py threads FOLDER  builds threads.cpp and csrc/cpu without torch, under ThreadSanitizer and under AddressSanitizer and UBSan with
                        libstdc++'s assertions, and runs both; a planted race must be reported.
+run.py aarch64 FOLDER  builds the same for this processor and for ARM's, with Debian's cross compiler, and holds the results of the latter,
+                       under qemu, against the former's: maxima bit by bit.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 COMPILER = shlex.split(os.environ.get("CXX", "c++"))
-BUILDS = {
+SANITIZERS = {
     "tsan": ["-fsanitize=thread"],
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"],
 }
@@ -60,23 +62,27 @@ def run_pytest(arguments: list[str]) -> int:
     return code or int(bool(leaks or errors))
 
 
-def run_threads(folder: Path) -> int:
+def build(folder: Path, name: str, compiler: list[str], flags: list[str]) -> str:
+    """threads.cpp and csrc/cpu as a program, without torch. What is newer than all sources is left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    programs = {}
-    for name, flags in BUILDS.items():
-        objects = []
-        for source in [str(HERE / "threads.cpp"), *sorted(glob(str(ROOT / "csrc/cpu/*.cpp")))]:
-            made = folder / f"{name}-{Path(source).stem}.o"
-            objects.append(str(made))
-            newest = max(os.path.getmtime(path) for path in glob(str(ROOT / "csrc/c*/*")) + glob(str(HERE / "**/*"), recursive=True))
-            if made.exists() and made.stat().st_mtime > newest:
-                continue
-            includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
-            command = [*COMPILER, "-std=c++20", "-O1", "-g1", *flags, *includes, "-c", source, "-o", str(made)]
-            print(f"{name}: {Path(source).name}", flush=True)
-            subprocess.run(command, check=True)
-        programs[name] = str(folder / name)
-        subprocess.run([*COMPILER, *flags, "-pthread", *objects, "-o", programs[name]], check=True)
+    sources = [*glob(str(ROOT / "csrc/c*/*")), *filter(os.path.isfile, glob(str(HERE / "**/*"), recursive=True))]
+    newest = max(map(os.path.getmtime, sources))
+    objects = []
+    for source in [str(HERE / "threads.cpp"), *sorted(glob(str(ROOT / "csrc/cpu/*.cpp")))]:
+        made = folder / f"{name}-{Path(source).stem}.o"
+        objects.append(str(made))
+        if made.exists() and made.stat().st_mtime > newest:
+            continue
+        includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
+        print(f"{name}: {Path(source).name}", flush=True)
+        subprocess.run([*compiler, "-std=c++20", *flags, *includes, "-c", source, "-o", str(made)], check=True)
+    program = str(folder / name)
+    subprocess.run([*compiler, *flags, "-pthread", *objects, "-o", program], check=True)
+    return program
+
+
+def run_threads(folder: Path) -> int:
+    programs = {name: build(folder, name, COMPILER, ["-O1", "-g1", *flags]) for name, flags in SANITIZERS.items()}
     planted = subprocess.run([programs["tsan"], "--plant"], capture_output=True, text=True)
     if planted.returncode == 0 or "data race" not in planted.stderr:
         print("ThreadSanitizer did not see a planted race")
@@ -85,11 +91,22 @@ def run_threads(folder: Path) -> int:
     return max(subprocess.run([program], env=os.environ | options).returncode for program in programs.values())
 
 
+def run_aarch64(folder: Path) -> int:
+    here = build(folder, "here", COMPILER, ["-O2"])
+    there = build(folder, "aarch64", ["aarch64-linux-gnu-g++"], ["-O3"])
+    emulated = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", there]
+    for program in ([here], emulated):
+        writer = subprocess.Popen([here, "--write"], stdout=subprocess.PIPE)
+        if subprocess.run([*program, "--against"], stdin=writer.stdout).returncode or writer.wait():
+            return 1
+    return subprocess.run(emulated).returncode
+
+
 def main() -> int:
     if len(sys.argv) > 1 and sys.argv[1] == "pytest":
         return run_pytest(sys.argv[2:])
-    if len(sys.argv) == 3 and sys.argv[1] == "threads":
-        return run_threads(Path(sys.argv[2]))
+    if len(sys.argv) == 3 and sys.argv[1] in ("threads", "aarch64"):
+        return (run_threads if sys.argv[1] == "threads" else run_aarch64)(Path(sys.argv[2]))
     print(__doc__)
     return 2
 

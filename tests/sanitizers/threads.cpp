@@ -1,17 +1,23 @@
-// Every launcher of csrc/cpu on 1 and on several threads, and from several callers at once, without torch: compiled with
-// -fsanitize=thread by tests/sanitizers/run.py, and with it absent (--plant) one race is added that must be reported.
-// Results must be the same bits whatever the number of threads. Memory of exact sizes, for AddressSanitizer as well.
+// Every launcher of csrc/cpu without torch, built by tests/sanitizers/run.py with sanitizers and for other processors. Memory of exact sizes,
+// for AddressSanitizer.
+//   (nothing)   on 1 and on several threads, and from several callers at once: results are the same bits whatever their number
+//   --plant     one race, which ThreadSanitizer must report
+//   --write     the results of kernels without vectors, to standard output
+//   --against   those of every instruction set here against what --write wrote elsewhere, from standard input: maxima and their gradients
+//               the same bits, averages as near as docs/trust.md says
 // SPDX-License-Identifier: BSD-3-Clause
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/half.h"
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/launch_combined.h"
@@ -40,6 +46,13 @@ int64_t bytes_of(DType type) {
 }
 
 using Bytes = std::vector<unsigned char>;
+
+struct Part {
+  Bytes bytes;
+  bool exact;  // else added up, in an order that is the instruction set's
+  bool operator==(const Part&) const = default;
+};
+using Parts = std::vector<Part>;
 
 // Small numbers of any type: ties, both signs, no NaN.
 Bytes numbers(DType type, int64_t count) {
@@ -74,13 +87,13 @@ Problem problem_of(const Shape& shape, DType type, Layout layout) {
 }
 
 // All results of one problem, one after the other.
-Bytes results(const Problem& given) {
+Parts results(const Problem& given) {
   Problem problem = given;
   const int64_t size = bytes_of(problem.dtype), inputs = problem.input_elements(), outputs = problem.output_elements();
   const bool floating = static_cast<int>(problem.dtype) <= static_cast<int>(DType::Float16);
   const Bytes input = numbers(problem.dtype, inputs), grad = numbers(problem.dtype, outputs);
-  Bytes all;
-  const auto keep = [&](const Bytes& part) { all.insert(all.end(), part.begin(), part.end()); };
+  Parts all;
+  const auto keep = [&](const Bytes& part, bool exact = true) { all.push_back({part, exact}); };
   const OffsetType type = problem.window_elements() <= 256 ? OffsetType::UInt8 : OffsetType::UInt16;
   Bytes output(static_cast<size_t>(outputs * size)), offsets(static_cast<size_t>(outputs * (type == OffsetType::UInt8 ? 1 : 2)));
   cpu::max_pool(problem, input.data(), output.data(), nullptr, type), keep(output);
@@ -94,8 +107,8 @@ Bytes results(const Problem& given) {
   cpu::max_pool_backward(problem, grad.data(), offsets.data(), type, name, grad_input.data()), keep(grad_input);
   for (const bool average : {false, true}) {
     problem.average = average;
-    cpu::avg_pool(problem, input.data(), output.data()), keep(output);
-    cpu::avg_pool_backward(problem, grad.data(), grad_input.data()), keep(grad_input);
+    cpu::avg_pool(problem, input.data(), output.data()), keep(output, false);
+    cpu::avg_pool_backward(problem, grad.data(), grad_input.data()), keep(grad_input, false);
   }
   Combined both;
   both.dtype = problem.dtype, both.layout = problem.layout, both.batch = problem.batch, both.channels = problem.channels;
@@ -107,9 +120,9 @@ Bytes results(const Problem& given) {
   const int64_t each = problem.batch * problem.channels * both.parts[0].outputs();
   const Bytes grads = numbers(problem.dtype, 2 * each);
   Bytes together(static_cast<size_t>(2 * each * size)), saved(static_cast<size_t>(each * 4));
-  cpu::combined_pool(both, input.data(), together.data(), saved.data(), OffsetType::Int32), keep(together), keep(saved);
-  cpu::combined_pool_gather(both, input.data(), saved.data(), OffsetType::Int32, together.data()), keep(together);
-  cpu::combined_pool_backward(both, grads.data(), saved.data(), OffsetType::Int32, grad_input.data()), keep(grad_input);
+  cpu::combined_pool(both, input.data(), together.data(), saved.data(), OffsetType::Int32), keep(together, false), keep(saved);
+  cpu::combined_pool_gather(both, input.data(), saved.data(), OffsetType::Int32, together.data()), keep(together, false);
+  cpu::combined_pool_backward(both, grads.data(), saved.data(), OffsetType::Int32, grad_input.data()), keep(grad_input, false);
   return all;
 }
 
@@ -119,33 +132,106 @@ void plant_a_race() {
   at::parallel_for(0, 4, 1, [&](int64_t, int64_t) { for (int i = 0; i < 1000; ++i) shared = shared + 1; });
 }
 
+double number_at(const Bytes& bytes, DType type, size_t i) {
+  const auto as = [&]<class T>(T value) { return std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T)), value; };
+  switch (type) {
+    case DType::Float32: return static_cast<double>(as(float{}));
+    case DType::Float64: return as(double{});
+    case DType::BFloat16: return static_cast<double>(to_float(as(BFloat16Bits{})));
+    case DType::Float16: return static_cast<double>(to_float(as(HalfBits{})));
+    default: std::abort();
+  }
+}
+
+bool near(const Bytes& one, const Bytes& other, DType type) {
+  const size_t count = one.size() / static_cast<size_t>(bytes_of(type));
+  const double rounding = type == DType::Float64 ? 0x1p-53 : 0x1p-24;
+  const double last_place = type == DType::BFloat16 ? 0x1p-7 : type == DType::Float16 ? 0x1p-10 : 0;
+  double largest = 0;
+  for (size_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(number_at(other, type, i)));
+  for (size_t i = 0; i < count; ++i) {
+    const double a = number_at(one, type, i), b = number_at(other, type, i);
+    if (!(std::abs(a - b) <= 32 * rounding * largest + last_place * std::abs(b))) return false;
+  }
+  return true;
+}
+
+// visit(problem, words that name it), for each problem.
+template <class Visit>
+bool each_problem(const Visit& visit) {
+  for (const Shape& shape : shapes) {
+    for (const DType type : {DType::Float32, DType::Float64, DType::BFloat16, DType::Float16, DType::Int8, DType::Int64}) {
+      for (const Layout layout : {Layout::ChannelsFirst, Layout::ChannelsLast}) {
+        const std::string name = "shape " + std::to_string(&shape - shapes) + ", type " + std::to_string(static_cast<int>(type))
+                                 + ", layout " + std::to_string(static_cast<int>(layout));
+        if (!visit(problem_of(shape, type, layout), name)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+int write_results() {
+  cpu::force_instruction_set("scalar");
+  const bool written = each_problem([](const Problem& problem, const std::string&) {
+    for (const Part& part : results(problem)) {
+      if (std::fwrite(part.bytes.data(), 1, part.bytes.size(), stdout) != part.bytes.size()) return false;
+    }
+    return true;
+  });
+  return written ? 0 : 1;
+}
+
+int compare_results() {
+  int compared = 0, wrong = 0;
+  each_problem([&](const Problem& problem, const std::string& name) {
+    std::vector<Parts> found;
+    for (const std::string& isa : cpu::runnable_instruction_sets()) cpu::force_instruction_set(isa), found.push_back(results(problem));
+    for (size_t i = 0; i < found[0].size(); ++i) {
+      Bytes expected(found[0][i].bytes.size());
+      if (std::fread(expected.data(), 1, expected.size(), stdin) != expected.size()) {
+        std::fprintf(stderr, "standard input ended at %s\n", name.c_str());
+        return wrong = 1, false;
+      }
+      for (size_t k = 0; k < found.size(); ++k, ++compared) {
+        const Part& part = found[k][i];
+        if (part.bytes == expected || (!part.exact && near(part.bytes, expected, problem.dtype))) continue;
+        std::fprintf(stderr, "%s, part %d, %s\n", name.c_str(), static_cast<int>(i), cpu::runnable_instruction_sets()[k].c_str());
+        ++wrong;
+      }
+    }
+    return true;
+  });
+  std::printf("%d comparisons with results from elsewhere, %d wrong\n", compared, wrong);
+  return wrong == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count > 1 && std::string(arguments[1]) == "--plant") return plant_a_race(), 0;
+  const std::string asked = count > 1 ? arguments[1] : "";
+  if (asked == "--plant") return plant_a_race(), 0;
+  if (asked == "--write") return write_results();
+  if (asked == "--against") return compare_results();
   int compared = 0;
   for (const std::string& isa : cpu::runnable_instruction_sets()) {
     cpu::force_instruction_set(isa);
     for (const int64_t past : {int64_t{0}, int64_t{1}}) {
       cpu::store_past_caches_from(past);
-      for (const Shape& shape : shapes) {
-        for (const DType type : {DType::Float32, DType::Float64, DType::BFloat16, DType::Float16, DType::Int8, DType::Int64}) {
-          for (const Layout layout : {Layout::ChannelsFirst, Layout::ChannelsLast}) {
-            const Problem problem = problem_of(shape, type, layout);
-            at::thread_count() = 1;
-            const Bytes one = results(problem);
-            for (const int threads : {2, 5}) {
-              at::thread_count() = threads;
-              if (results(problem) != one) {
-                std::fprintf(stderr, "%d threads give other bits: shape %d, type %d, layout %d, %s\n", threads,
-                             static_cast<int>(&shape - shapes), static_cast<int>(type), static_cast<int>(layout), isa.c_str());
-                return 1;
-              }
-              ++compared;
-            }
+      const bool same = each_problem([&](const Problem& problem, const std::string& name) {
+        at::thread_count() = 1;
+        const Parts one = results(problem);
+        for (const int threads : {2, 5}) {
+          at::thread_count() = threads;
+          if (results(problem) != one) {
+            std::fprintf(stderr, "%d threads give other bits: %s, %s\n", threads, name.c_str(), isa.c_str());
+            return false;
           }
+          ++compared;
         }
-      }
+        return true;
+      });
+      if (!same) return 1;
     }
     // Callers at once, each with threads of its own.
     at::thread_count() = 2;
