@@ -82,6 +82,7 @@ struct Reduce {
         Vec<Code, W> tap{};
         if constexpr (Coded) tap = tap_code<W>(c, u, number);
         take<W>(value[u], code[u], load<W>(s + u * W, ahead), tap);
+        if constexpr (W == 1 && sizeof(S) < sizeof(Lane) && R::is_max) keep_in_order(value[u]);
       }
     }
     for (int u = 0; u < U; ++u) {

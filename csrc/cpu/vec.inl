@@ -64,6 +64,12 @@ TP_INLINE void store_result(T* p, V v, [[maybe_unused]] bool past) {
 #endif
   store_as(p, v);
 }
+// Not a reduction that the compiler may vectorise itself: GCC 12 for ARM gives wrong maxima of widened bytes at -O3, for of the vectors in
+// which it gathers them it forgets all but one where its loop for the last taps takes over.
+template <class T>
+TP_INLINE void keep_in_order([[maybe_unused]] T& value) {
+  if constexpr (std::is_integral_v<T>) asm("" : "+r"(value));
+}
 template <class T, int N>
 TP_INLINE Vec<T, N> broadcast(T x) {
   if constexpr (N == 1) {
