@@ -73,7 +73,7 @@ ROWS = (
 def errors(row: Row, dtype: torch.dtype, layout: str, seed: int, pools: tuple[object, ...]) -> list[float]:
     generator = torch.Generator().manual_seed(seed)
     channels = 3 if max(row.size) <= 1024 else 1
-    input = (torch.randn(1, channels, *row.size, generator=generator) + 1).to(dtype)
+    input = (torch.randn(1, channels, *row.size, generator=generator, dtype=torch.float64) + 1).to(dtype)
     if layout == "channels_last":
         input = input.movedim(1, -1).contiguous().movedim(-1, 1)
     exact = row.exact(input).reshape(-1)

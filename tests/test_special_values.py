@@ -35,6 +35,11 @@ GEOMETRIES: tuple[tuple[tuple[int, ...], int, int, int, int], ...] = (
 )
 
 
+def _epsilon(dtype: torch.dtype) -> float:
+    """A rounding of the type, or sixteen of what it is added up in."""
+    return max(torch.finfo(dtype).eps, 16 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps)
+
+
 def _specials(kind: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
     """Numbers with a few (or only) special ones among them."""
     numbers = random.integers(-20, 21, shape) / 4
@@ -112,7 +117,7 @@ def test_avg(geometry: Any, kind: str, isa: str) -> None:
         output = getattr(functional, f"avg_pool{rank}d")(input, *arguments, dilation=dilation)
         (found,) = torch.autograd.grad(output, input, torch.tensor(grad).to(dtype))
         for actual, answer in ((output.detach(), expected), (found, pulled)):
-            epsilon = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps * 16)
+            epsilon = _epsilon(dtype)
             torch.testing.assert_close(actual.double(), answer, rtol=epsilon, atol=epsilon, equal_nan=True)
 
 
@@ -137,7 +142,7 @@ def test_adaptive_and_global(kind: str, isa: str) -> None:
             means = [getattr(functional, f"adaptive_avg_pool{rank}d")(input, output)]
             means += [functional.global_avg_pool(input)] if output == 1 else []
             for mean in means:
-                epsilon = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps * 16)
+                epsilon = _epsilon(dtype)
                 torch.testing.assert_close(mean.double(), present_array(averages), rtol=epsilon, atol=epsilon, equal_nan=True)
 
 

@@ -18,8 +18,11 @@ constexpr bool is_long_row(int64_t bytes) { return bytes >= 256; }
 
 // Longer windows are summed in 64-bit lanes, or in blocks of this length (the last up to twice that) whose sums add up there.
 constexpr int64_t wide_sum_elements = 1024;
-constexpr int64_t block_of(int64_t length, int64_t from) {
-  return length - from < 2 * wide_sum_elements ? length - from : wide_sum_elements;
+// Windows over whole planes, which torch adds up in a tree, are long from this length on where their taps come one after the other
+// (in channels-last, and without vectors) and in float64, which has nothing wider.
+constexpr int64_t plane_sum_elements = 16;
+constexpr int64_t block_of(int64_t length, int64_t from, int64_t block = wide_sum_elements) {
+  return length - from < 2 * block ? length - from : block;
 }
 
 // One entry of a list of windows along an axis: `count` windows, each `advance` positions after the one before, and each serving
@@ -324,6 +327,7 @@ struct KernelTable {
   const char* name;
   int vector_bytes;
   ReduceKernels sum[dtype_count], wide_sum[dtype_count];  // wide: 64-bit lanes, for long windows
+  ReduceKernels exact_sum;  // of float64, one window a plane
   ReduceKernels max[dtype_count];
   ReduceKernels coded_max[dtype_count], wide_coded_max[dtype_count];
   PullKernels pull[dtype_count];
@@ -331,7 +335,7 @@ struct KernelTable {
   CodeKernels codes2, codes4, codes8;
   LocateFn locate[4] = {};  // by OffsetType; null for Int64
   InsideFn inside[4] = {};
-  BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types
+  BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types but float64
   TransposeFn transpose[4] = {};  // of elements of 1, 2, 4 and 8 bytes
   NearFn near_both[2][dtype_count] = {}, coded_near_both[2][dtype_count] = {};  // channels-first, -last
 };

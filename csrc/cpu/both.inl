@@ -74,15 +74,16 @@ struct Both {
     return run<W>(s, taps);
   }
   static void planes(const BothArgs& a) {
+    constexpr int64_t block = N > 1 ? wide_sum_elements : 4 * plane_sum_elements;
     for (int64_t p = 0; p < a.planes; ++p) {
       const T* const s = static_cast<const T*>(a.source) + p * a.positions;
       T* const sum = static_cast<T*>(a.sums) + p;
-      const int64_t first = std::min(a.positions, block_of(a.positions, 0));
+      const int64_t first = std::min(a.positions, block_of(a.positions, 0, block));
       State state = any<N>(s, first);
       if (first < a.positions) {  // blocks add up in 64 bits
         double total = static_cast<double>(state.sum);
         for (int64_t t = first; t < a.positions;) {
-          const int64_t taps = block_of(a.positions, t);
+          const int64_t taps = block_of(a.positions, t, block);
           const State next = any<N>(s + t, taps);
           total += static_cast<double>(next.sum);
           MaxKernel::template take<1>(state.max, state.code, next.max, static_cast<Code>(next.code + t));
@@ -168,7 +169,6 @@ struct Both {
   }
   static void reduce(const BothArgs& a) {
     if (a.channels == 0) return planes(a);
-    constexpr bool narrow = sizeof(Lane) < sizeof(double);
-    narrow && a.positions > wide_sum_elements ? channels<narrow>(a) : channels<false>(a);
+    a.positions > plane_sum_elements ? channels<true>(a) : channels<false>(a);
   }
 };

@@ -51,7 +51,12 @@ const CodeKernels& code_kernels(int lane_bytes) {
 
 const ReduceKernels& sum_kernels(const Problem& problem) {
   const int type = static_cast<int>(problem.dtype);
-  return problem.window_elements() > wide_sum_elements ? kernels().wide_sum[type] : kernels().sum[type];
+  const int64_t elements = problem.window_elements();
+  if (problem.output_elements() == problem.batch * problem.channels && elements > plane_sum_elements) {
+    if (problem.dtype == DType::Float64) return kernels().exact_sum;
+    if (problem.layout == Layout::ChannelsLast || kernels().sum[type].vector_lanes == 1) return kernels().wide_sum[type];
+  }
+  return elements > wide_sum_elements ? kernels().wide_sum[type] : kernels().sum[type];
 }
 
 // Whether the backward goes by elements of the tensor, where a tap in the padding would be somebody else's element, for offsets

@@ -138,7 +138,6 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(combined.dtype), of_max = combined.parts[0].max ? 0 : 1;
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
-  const CodeKernels& codes = combined.dtype == DType::Float64 ? table.codes8 : table.codes4;
   const Place saved = combined.place(of_max, true);
   for_pieces(combined, channels_of_thread(combined), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
@@ -156,7 +155,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
     (offsets != nullptr ? table.coded_both : table.both)[dtype](args);
     if (offsets != nullptr) {
       char* const target = static_cast<char*>(offsets) + begin_of(saved, piece) * offset_bytes[static_cast<int>(type)];
-      codes.store[static_cast<int>(type)]({args.codes, target, {}, piece.channels, nullptr, {0, 0, 0}, 1});
+      table.codes4.store[static_cast<int>(type)]({args.codes, target, {}, piece.channels, nullptr, {0, 0, 0}, 1});
     }
     if (mean) mix(combined.dtype, average, maximum, piece.channels);
   });

@@ -50,8 +50,10 @@ void add_by_type(PullKernels& kernels) {
 
 template <class T, class Lane>
 void add_both(KernelTable& table, DType dtype) {
-  table.both[static_cast<int>(dtype)] = &Both<T, Lane, false>::reduce;
-  table.coded_both[static_cast<int>(dtype)] = &Both<T, Lane, true>::reduce;
+  if constexpr (sizeof(T) < sizeof(double)) {  // whose averages of whole planes are exact sums
+    table.both[static_cast<int>(dtype)] = &Both<T, Lane, false>::reduce;
+    table.coded_both[static_cast<int>(dtype)] = &Both<T, Lane, true>::reduce;
+  }
   table.near_both[0][static_cast<int>(dtype)] = &Near<T, Lane, false, true, true, false>::planes;
   table.near_both[1][static_cast<int>(dtype)] = &NearLast<T, Lane, false, true, true, false>::planes;
   table.coded_near_both[0][static_cast<int>(dtype)] = &Near<T, Lane, false, true, true, true>::planes;
@@ -97,6 +99,8 @@ inline KernelTable make_table(const char* name) {
   add_sum<BFloat16Bits, float, double>(table, DType::BFloat16);
   add_sum<HalfBits, float, double>(table, DType::Float16);
   add_sum<int64_t, int64_t, int64_t>(table, DType::Int64);
+  table.exact_sum = table.sum[static_cast<int>(DType::Float64)];
+  table.exact_sum.first = table.exact_sum.next = &Exact::windows;
   table.pull[static_cast<int>(DType::Float32)] = pull_kernels<float, float>();
   table.pull[static_cast<int>(DType::Float64)] = pull_kernels<double, double>();
   table.pull[static_cast<int>(DType::BFloat16)] = pull_kernels<BFloat16Bits, float>();

@@ -12,6 +12,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/rows.inl"
 #include "cpu/slide.inl"
 #include "cpu/reduce.inl"
+#include "cpu/exact.inl"
 #include "cpu/spread.inl"
 #include "cpu/both.inl"
 #include "cpu/near.inl"
