@@ -199,6 +199,8 @@ def _sliding_1d() -> list[Case]:
 def _sliding_2d() -> list[Case]:
     cases = [sliding((4, width), 3, stride, 1) for width in WIDTHS for stride in (1, 2)]
     cases += [sliding((5, width), 2) for width in WIDTHS if width > 1]
+    cases += [sliding((5, width), 3, 2) for width in WIDTHS if width > 2]
+    cases += [sliding((3, width), 2, 2, 1) for width in (23, 24, 65, 67)]
     cases += [sliding((11, 19), k, s, k // 2) for k in (1, 2, 3, 4, 5, 6, 7) for s in (1, 2, 3, 4, 5)]
     cases += [sliding((5, 6), 3, 1, 1, channels=channels) for channels in CHANNELS]
     cases += [sliding((7, 6), 2, channels=channels) for channels in CHANNELS]
@@ -281,6 +283,10 @@ def _sliding_3d() -> list[Case]:
         cases += [sliding((4, 5, 6), 3, 2, 1, ceil_mode=True, average_only=True, **more)]
     return cases + [
         sliding((4, 8, 9), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        sliding((3, 7, 70), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        sliding((4, 6, 67), 3, 2, 1),
+        sliding((5, 6, 66), 2),
+        sliding((4, 7, 101), (2, 3, 2), (1, 2, 2), (1, 1, 1), (2, 1, 1)),
         sliding((5, 7, 18), (3, 1, 1), 1, (1, 0, 0)),
         sliding((5, 6, 17), (2, 1, 3), (3, 2, 1), (1, 0, 1)),
         sliding((7, 8, 9), 2, 1, 1, (1, 2, 3)),

@@ -47,6 +47,11 @@ struct Problem {
                && axes[2].counts_uniform(count_padding));
   }
 
+  // That one, of averages; sums and maxima have 1.
+  double one_divisor() const {
+    return !average ? 1 : static_cast<double>(divisor_override != 0 ? divisor_override : window_elements());
+  }
+
   // At most 2^62, which operators check.
   int64_t window_elements() const { return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps(); }
   int64_t input_elements() const { return batch * channels * axes[0].input * axes[1].input * axes[2].input; }

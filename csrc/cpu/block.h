@@ -173,6 +173,27 @@ struct NearArgs {
   bool ahead;      // see WindowsArgs
 };
 
+// Windows of two or three elements along rows, which move by two, in channels-first: result o of row r of plane p reduces elements
+// [2 * o - skip, 2 * o - skip + taps) of rows rows[first[r]] to rows[first[r + 1]], where these have elements before `length`. skip is 0 or 1, and
+// 2 * width - skip at most length.
+constexpr int most_pair_rows = 9;
+struct PairsArgs {
+  const void* source;
+  void* target;    // storage
+  uint8_t* codes;  // of maxima with positions
+  int64_t planes, source_plane, target_plane;
+  const int64_t* rows;     // where they begin in a plane,
+  const int64_t* numbers;  // and the numbers of their first taps
+  const int64_t* first;
+  int64_t begin, end;    // rows of results
+  int64_t length, width;
+  int64_t taps, skip;
+  double divisor;        // of sums
+  bool past, ahead;      // see Final and WindowsArgs
+  void* scratch;         // where rows that go past the caches and are no whole lines are put together, staged_rows of them
+  int64_t staged_rows;
+};
+
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
 // Gradients are storage, codes bytes or code lanes; a kernel reads both within a row and its margins, and beyond.
 struct PullRow {
@@ -276,6 +297,7 @@ using CombFn = void (*)(const CombArgs&);
 using SpreadFn = void (*)(const SpreadArgs&);
 using ConvertFn = void (*)(const ConvertArgs&);
 using BothFn = void (*)(const BothArgs&);
+using PairsFn = void (*)(const PairsArgs&);
 using NearFn = void (*)(const NearArgs&);
 using PermutedFn = void (*)(const PermutedArgs&);
 using FlatFn = void (*)(const FlatArgs&);
@@ -294,6 +316,7 @@ struct ReduceKernels {
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity
   ConvertFn load = nullptr;                            // storage to lanes
   ConvertFn finish = nullptr;                          // lanes to storage
+  PairsFn pairs = nullptr;
   NearFn near = nullptr, near_last = nullptr;  // channels-first, -last
   int64_t vector_lanes = 0;
 };

@@ -37,10 +37,7 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertF
   const bool first = problem.layout == Layout::ChannelsFirst;
   channels_ = first ? 1 : problem.channels;
   rows_ = problem.batch * (first ? problem.channels : 1) * problem.axes[0].input * problem.axes[1].input;
-  divisor_ = 1;
-  if (problem.average) {
-    divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
-  }
+  divisor_ = problem.one_divisor();
   const int64_t row_bytes = std::max<int64_t>(1, length_ * channels_ * element_bytes);
   rows_of_tile_ = channels_ == 1 ? std::clamp<int64_t>(tile_bytes / row_bytes, 1, most_rows) : 1;
   parts_ = std::clamp<int64_t>(row_bytes / tile_bytes, 1, std::max<int64_t>(1, length_));

@@ -26,12 +26,9 @@ bool LongAxis::serves(const Problem& problem) {
 LongAxis::LongAxis(const Problem& problem, const ReduceKernels& kernels, const CodeKernels* codes, int64_t element_bytes,
                    const Operands& operands)
     : kernels_(kernels), codes_(codes), operands_(operands), element_bytes_(element_bytes), length_(problem.axes[2].input),
-      inner_(problem.layout == Layout::ChannelsFirst ? 1 : problem.channels), divisor_(1) {
+      inner_(problem.layout == Layout::ChannelsFirst ? 1 : problem.channels), divisor_(problem.one_divisor()) {
   planes_ = problem.batch * problem.channels / inner_;
   parts_ = std::clamp<int64_t>(length_ * inner_ / part_elements, 2, most_parts);
-  if (problem.average) {
-    divisor_ = static_cast<double>(problem.divisor_override != 0 ? problem.divisor_override : problem.window_elements());
-  }
   const int64_t bytes = planes_ * parts_ * inner_ * kernels_.lane_bytes;
   lanes_ = values_.reserve(bytes);
   tap_codes_ = codes_ == nullptr ? nullptr : numbers_.reserve(bytes);

@@ -13,8 +13,8 @@ void Reduction::run(int64_t begin, int64_t end) const {
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
     tile_box(index, result_size_, tile_size_, tile.result);
-    if (near_) {
-      run_near(tile);
+    if (near_ || !rows_.empty()) {
+      near_ ? run_near(tile) : run_pairs(tile, scratch);
       continue;
     }
     locate_sources(tile, index == begin ? nullptr : &last, scratch);
@@ -243,7 +243,7 @@ void Reduction::repair_codes(const Block& block, const Tile& tile) const {
 // The divisors of a box of outputs, as lanes [depth, height, width]; null where one divisor serves all.
 const void* Reduction::divisors(const Range (&ranges)[dimensions], Scratch& scratch, double& uniform) const {
   if (uniform_) {
-    uniform = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
+    uniform = problem_.one_divisor();
     return nullptr;
   }
   uniform = 1;
@@ -312,9 +312,7 @@ bool Reduction::writes_result(Mode mode) const {
 
 Final Reduction::final_of(const Tile& tile) const {
   Final last;
-  if (average_ && !divide_first_) {
-    last.divisor = static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements());
-  }
+  if (!divide_first_) last.divisor = problem_.one_divisor();
   // A tile whose rows follow one another may overrun from row to row; any other ends every row exactly.
   const char* const begin = static_cast<const char*>(operands_.output) + result_offset(tile) * element_bytes_;
   int64_t elements = 1;

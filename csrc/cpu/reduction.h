@@ -87,11 +87,13 @@ class Reduction {
   static int64_t most_taps(const AxisView& view);
   bool takes_pixels() const;
   bool takes_near() const;
+  bool takes_pairs();
   bool takes_short();
   bool cut_short(int64_t most);
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_near(const Tile& tile) const;
+  void run_pairs(const Tile& tile, Scratch& scratch) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
   bool tells_counts() const;
@@ -126,6 +128,7 @@ class Reduction {
   Mode modes_[3];
   bool pixels_ = false;  // all axes in one go
   bool near_ = false;    // the same, three by three
+  std::vector<int64_t> rows_, row_numbers_, first_row_;  // the same, along rows: see PairsArgs. Empty: not so
   std::vector<Window> short_;  // the same, by short windows along rows: that of each result of a row. Empty: not so
   std::vector<ShortChunk> chunks_;
   bool past_ = false;    // the result is stored past the caches

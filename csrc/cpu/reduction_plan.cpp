@@ -67,7 +67,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   far_ = work_ * element_bytes > far_bytes;
   ahead_ = far_ && is_long_row(source_size_[3] * source_size_[4] * element_bytes);
   near_ = takes_near();
-  if (!near_ && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
+  if (!near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
@@ -210,6 +210,17 @@ void Reduction::choose_tiles() {
     const int64_t rows = std::max<int64_t>(8, 4 * budget / std::max<int64_t>(1, tile[3] * tile[4]));
     tile[2] = std::max<int64_t>(1, result_size_[2] <= 2 * rows ? result_size_[2] : rows);
     if (tile[2] == result_size_[2]) tile[0] = std::clamp<int64_t>(4 * budget / std::max<int64_t>(1, tile[2] * tile[3] * tile[4]), 1, std::max<int64_t>(1, result_size_[0]));
+    return;
+  }
+  if (!rows_.empty()) {  // whole rows, too
+    const int64_t read = std::max<int64_t>(1, source_size_[3] * source_size_[2] * source_size_[1] / (result_size_[2] * result_size_[1]));
+    const int64_t rows = std::max<int64_t>(8, 4 * budget / read);
+    tile[3] = result_size_[3];
+    tile[2] = result_size_[2] <= 2 * rows ? result_size_[2] : rows;
+    if (tile[2] == result_size_[2]) tile[1] = std::clamp<int64_t>(4 * budget / (tile[2] * read), 1, result_size_[1]);
+    if (tile[2] == result_size_[2] && tile[1] == result_size_[1]) {
+      tile[0] = std::clamp<int64_t>(4 * budget / (tile[1] * tile[2] * read), 1, std::max<int64_t>(1, result_size_[0]));
+    }
     return;
   }
   if (!short_.empty()) {  // whole planes, or rows of one

@@ -1,4 +1,4 @@
-// The passes of a reduction that take all axes at once: three by three, pixels, and short windows along rows. See reduction.h.
+// The passes of a reduction that take all axes at once: three by three, pairs along rows, pixels, and short windows along rows. See reduction.h.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
 
@@ -20,11 +20,68 @@ void Reduction::run_near(const Tile& tile) const {
     args.channels = args.target_pixel = channels;
     args.rows = source_size_[2], args.length = source_size_[3];
     args.begin = tile.result[2].begin, args.end = tile.result[2].end;
-    args.divisor = average_ ? static_cast<double>(problem_.divisor_override != 0 ? problem_.divisor_override : problem_.window_elements()) : 1;
+    args.divisor = problem_.one_divisor();
     args.ahead = ahead_;
     args.past = past_ && row % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector;
     (channels > 1 ? kernels_.near_last : kernels_.near)(args);
   }
+}
+
+// In channels-first, two or three taps that move by two along rows, whose windows do not reach beyond their ends but for a last third tap.
+bool Reduction::takes_pairs() {
+  constexpr int64_t most_rows = 1 << 16;
+  const Axis &depth = views_[0].axis, &height = views_[1].axis, &width = views_[2].axis;
+  const int64_t rows = depth.output * height.output;
+  if (kernels_.pairs == nullptr || inverse_ || source_size_[4] != 1 || !uniform_ || depth.adaptive || height.adaptive || width.adaptive) return false;
+  const Comb comb = width.comb();
+  if (comb.advance != 2 || comb.step != 1 || comb.taps < 2 || comb.taps > 3) return false;
+  if (comb.first < -1 || comb.first + 2 * width.output > width.input) return false;
+  // Narrower rows are for short windows.
+  if (4 * width.output < 3 * kernels_.vector_lanes || rows == 0 || rows > most_rows) return false;
+  // Rows are read again for each row of results.
+  const int64_t reads = depth.kernel * height.kernel;
+  if (reads > most_pair_rows || reads > 3 * depth.stride * height.stride) return false;
+  if (codes_ != nullptr && (operands_.offset_type != OffsetType::UInt8 || (reads > 4 && width.output < kernels_.vector_lanes))) return false;
+  first_row_.push_back(0);
+  for (int64_t d = 0; d < depth.output; ++d) {
+    const Span planes = views_[0].span_of(d);
+    for (int64_t h = 0; h < height.output; ++h) {
+      const Span lines = views_[1].span_of(h);
+      if (planes.count * lines.count == 0) return rows_.clear(), false;
+      const auto add = [&](int64_t z, int64_t y) {
+        rows_.push_back((planes.first + z * planes.step) * source_strides_.of[1] + (lines.first + y * lines.step) * source_strides_.of[2]);
+        row_numbers_.push_back((planes.tap + z) * code_scale_[0] + (lines.tap + y) * code_scale_[1]);
+      };
+      // Positions in scan order; values in the order of passes, which settles the sign of a zero.
+      const bool coded = codes_ != nullptr;
+      for (int64_t one = 0; one < (coded ? planes : lines).count; ++one) {
+        for (int64_t two = 0; two < (coded ? lines : planes).count; ++two) coded ? add(one, two) : add(two, one);
+      }
+      first_row_.push_back(static_cast<int64_t>(rows_.size()));
+    }
+  }
+  return true;
+}
+
+void Reduction::run_pairs(const Tile& tile, Scratch& scratch) const {
+  constexpr int64_t staged_bytes = 8192;
+  PairsArgs args{};
+  args.source = static_cast<const char*>(operands_.input) + tile.result[0].begin * source_strides_.of[0] * element_bytes_;
+  args.target = static_cast<char*>(operands_.output) + tile.result[0].begin * result_strides_.of[0] * element_bytes_;
+  args.planes = tile.result[0].size(), args.source_plane = source_strides_.of[0], args.target_plane = result_strides_.of[0];
+  if (codes_ != nullptr) args.codes = static_cast<uint8_t*>(operands_.offsets) + tile.result[0].begin * result_strides_.of[0];
+  args.rows = rows_.data(), args.numbers = row_numbers_.data(), args.first = first_row_.data();
+  // Rows of all depths of a plane follow each other; a tile holds some of one depth or all of some.
+  args.begin = tile.result[1].begin * result_size_[2] + tile.result[2].begin;
+  args.end = (tile.result[1].end - 1) * result_size_[2] + tile.result[2].end;
+  args.length = source_size_[3], args.width = result_size_[3];
+  const Comb comb = views_[2].axis.comb();
+  args.taps = comb.taps, args.skip = -comb.first;
+  args.divisor = problem_.one_divisor();
+  args.past = past_, args.ahead = ahead_;
+  args.staged_rows = std::max<int64_t>(1, staged_bytes / (args.width * element_bytes_));
+  args.scratch = scratch.values[0].reserve(args.staged_rows * args.width * element_bytes_);
+  kernels_.pairs(args);
 }
 
 void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {
