@@ -175,8 +175,9 @@ struct NearArgs {
 
 // Windows of two or three elements along rows, which move by two, in channels-first: result o of row r of plane p reduces elements
 // [2 * o - skip, 2 * o - skip + taps) of rows rows[first[r]] to rows[first[r + 1]], where these have elements before `length`. skip is 0 or 1, and
-// 2 * width - skip at most length.
-constexpr int most_pair_rows = 9;
+// 2 * width - skip at most length. Spread (of sums), the other way round: result i of row r sums the elements of these rows whose windows
+// read it, `length` is the outputs' and `width` the inputs'; a row may have none.
+constexpr int64_t most_pair_rows = 9;
 struct PairsArgs {
   const void* source;
   void* target;    // storage
@@ -316,7 +317,7 @@ struct ReduceKernels {
   void (*fill)(void* lanes, int64_t count) = nullptr;  // with the identity
   ConvertFn load = nullptr;                            // storage to lanes
   ConvertFn finish = nullptr;                          // lanes to storage
-  PairsFn pairs = nullptr;
+  PairsFn pairs = nullptr, spread_pairs = nullptr;
   NearFn near = nullptr, near_last = nullptr;  // channels-first, -last
   int64_t vector_lanes = 0;
 };

@@ -2,6 +2,37 @@
 // at a time, whose even and odd elements are then the taps. One pass, in registers. Included inside a target region, after reduce.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
+// Results that lie together go past the caches, line by line.
+template <class T>
+TP_INLINE void copy_past(const T* from, T* to, int64_t count) {
+  constexpr int lanes = full_lanes<T>, bytes = lanes * static_cast<int>(sizeof(T));
+  int64_t i = 0;
+  for (; i < count && reinterpret_cast<uintptr_t>(to + i) % bytes != 0; ++i) to[i] = from[i];
+  for (; i + lanes <= count; i += lanes) {
+    store_result(to + i, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(from + i)), true);
+  }
+  for (; i < count; ++i) to[i] = from[i];
+}
+// row(plane of the source, number of the row's first result, row, where its results go, whether past the caches) for rows [begin, end) of
+// all planes. Rows that go past the caches and are no whole lines are put together first.
+template <class T, class Row>
+TP_INLINE void for_staged_rows(const PairsArgs& a, Row row) {
+  T* const staged = a.past && !whole_lines<T>(a.width) ? static_cast<T*>(a.scratch) : nullptr;
+  for (int64_t p = 0; p < a.planes; ++p) {
+    const T* const source = static_cast<const T*>(a.source) + p * a.source_plane;
+    T* const target = static_cast<T*>(a.target);
+    int64_t waiting = a.begin;  // the first row that is staged
+    for (int64_t r = a.begin; r < a.end; ++r) {
+      const int64_t first = p * a.target_plane + r * a.width;
+      row(source, first, r, staged == nullptr ? target + first : staged + (r - waiting) * a.width, a.past && staged == nullptr);
+      if (staged != nullptr && (r + 1 == a.end || r + 1 - waiting == a.staged_rows)) {
+        copy_past(staged, target + p * a.target_plane + waiting * a.width, (r + 1 - waiting) * a.width);
+        waiting = r + 1;
+      }
+    }
+  }
+}
+
 template <class R, bool Keyed, bool Coded, class T, class Lane>
 struct Pairs {
   using Kernel = Reduce<R, Keyed, Coded, T, Lane, true>;
@@ -162,42 +193,18 @@ struct Pairs {
     if (a.skip == 0) return a.taps == 2 ? row<W, 2, false>(a, rows, target, scale, past) : row<W, 3, false>(a, rows, target, scale, past);
     a.taps == 2 ? row<W, 2, true>(a, rows, target, scale, past) : row<W, 3, true>(a, rows, target, scale, past);
   }
-  // Results that lie together go past the caches, line by line.
-  static void copy_past(const T* from, T* to, int64_t count) {
-    constexpr int lanes = full_lanes<T>, bytes = lanes * static_cast<int>(sizeof(T));
-    int64_t i = 0;
-    for (; i < count && reinterpret_cast<uintptr_t>(to + i) % bytes != 0; ++i) to[i] = from[i];
-    for (; i + lanes <= count; i += lanes) {
-      store_result(to + i, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(from + i)), true);
-    }
-    for (; i < count; ++i) to[i] = from[i];
-  }
-
   static void planes(const PairsArgs& a) {
     Final last;
     last.divisor = a.divisor;
     const Scale scale(last);
-    T* const staged = a.past && !whole_lines<T>(a.width) ? static_cast<T*>(a.scratch) : nullptr;
-    const bool past = a.past && staged == nullptr;
-    for (int64_t p = 0; p < a.planes; ++p) {
-      const T* const source = static_cast<const T*>(a.source) + p * a.source_plane;
-      T* const target = static_cast<T*>(a.target) + p * a.target_plane;
-      uint8_t* const codes = Coded ? a.codes + p * a.target_plane : nullptr;
-      int64_t waiting = a.begin;  // the first row that is staged
-      for (int64_t r = a.begin; r < a.end; ++r) {
-        Rows rows;
-        rows.count = a.first[r + 1] - a.first[r], rows.ahead = a.ahead;
-        for (int64_t n = 0; n < rows.count; ++n) {
-          rows.of[n] = source + a.rows[a.first[r] + n];
-          if constexpr (Coded) rows.number[n] = a.numbers[a.first[r] + n];
-        }
-        T* const results = staged == nullptr ? target + r * a.width : staged + (r - waiting) * a.width;
-        row_of<N>(a, rows, results, Coded ? codes + r * a.width : nullptr, scale, past);
-        if (staged != nullptr && (r + 1 == a.end || r + 1 - waiting == a.staged_rows)) {
-          copy_past(staged, target + waiting * a.width, (r + 1 - waiting) * a.width);
-          waiting = r + 1;
-        }
+    for_staged_rows<T>(a, [&](const T* source, int64_t first, int64_t r, T* results, bool past) {
+      Rows rows;
+      rows.count = a.first[r + 1] - a.first[r], rows.ahead = a.ahead;
+      for (int64_t n = 0; n < rows.count; ++n) {
+        rows.of[n] = source + a.rows[a.first[r] + n];
+        if constexpr (Coded) rows.number[n] = a.numbers[a.first[r] + n];
       }
-    }
+      row_of<N>(a, rows, results, Coded ? a.codes + first : nullptr, scale, past);
+    });
   }
 };

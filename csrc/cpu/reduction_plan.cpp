@@ -213,7 +213,7 @@ void Reduction::choose_tiles() {
     return;
   }
   if (!rows_.empty()) {  // whole rows, too
-    const int64_t read = std::max<int64_t>(1, source_size_[3] * source_size_[2] * source_size_[1] / (result_size_[2] * result_size_[1]));
+    const int64_t read = std::max(source_size_[3] * source_size_[2] * source_size_[1] / (result_size_[2] * result_size_[1]), result_size_[3]);
     const int64_t rows = std::max<int64_t>(8, 4 * budget / read);
     tile[3] = result_size_[3];
     tile[2] = result_size_[2] <= 2 * rows ? result_size_[2] : rows;

@@ -27,27 +27,28 @@ void Reduction::run_near(const Tile& tile) const {
   }
 }
 
-// In channels-first, two or three taps that move by two along rows, whose windows do not reach beyond their ends but for a last third tap.
+// In channels-first, two or three taps that move by two along rows, whose windows do not reach beyond their ends but for a last third tap;
+// or the gradient of such averages.
 bool Reduction::takes_pairs() {
   constexpr int64_t most_rows = 1 << 16;
   const Axis &depth = views_[0].axis, &height = views_[1].axis, &width = views_[2].axis;
-  const int64_t rows = depth.output * height.output;
-  if (kernels_.pairs == nullptr || inverse_ || source_size_[4] != 1 || !uniform_ || depth.adaptive || height.adaptive || width.adaptive) return false;
+  const int64_t rows = result_size_[1] * result_size_[2];
+  if ((inverse_ ? kernels_.spread_pairs : kernels_.pairs) == nullptr || source_size_[4] != 1 || !uniform_ || depth.adaptive || height.adaptive || width.adaptive) return false;
   const Comb comb = width.comb();
   if (comb.advance != 2 || comb.step != 1 || comb.taps < 2 || comb.taps > 3) return false;
   if (comb.first < -1 || comb.first + 2 * width.output > width.input) return false;
   // Narrower rows are for short windows.
-  if (4 * width.output < 3 * kernels_.vector_lanes || rows == 0 || rows > most_rows) return false;
+  if (width.output < (inverse_ ? kernels_.vector_lanes : kernels_.vector_lanes * 3 / 4) || rows == 0 || rows > most_rows) return false;
   // Rows are read again for each row of results.
-  const int64_t reads = depth.kernel * height.kernel;
-  if (reads > most_pair_rows || reads > 3 * depth.stride * height.stride) return false;
+  const int64_t reads = most_taps(views_[0]) * most_taps(views_[1]);
+  if (reads > most_pair_rows || (!inverse_ && reads > 3 * depth.stride * height.stride)) return false;
   if (codes_ != nullptr && (operands_.offset_type != OffsetType::UInt8 || (reads > 4 && width.output < kernels_.vector_lanes))) return false;
   first_row_.push_back(0);
-  for (int64_t d = 0; d < depth.output; ++d) {
+  for (int64_t d = 0; d < result_size_[1]; ++d) {
     const Span planes = views_[0].span_of(d);
-    for (int64_t h = 0; h < height.output; ++h) {
+    for (int64_t h = 0; h < result_size_[2]; ++h) {
       const Span lines = views_[1].span_of(h);
-      if (planes.count * lines.count == 0) return rows_.clear(), false;
+      if (planes.count * lines.count == 0 && !inverse_) return rows_.clear(), false;
       const auto add = [&](int64_t z, int64_t y) {
         rows_.push_back((planes.first + z * planes.step) * source_strides_.of[1] + (lines.first + y * lines.step) * source_strides_.of[2]);
         row_numbers_.push_back((planes.tap + z) * code_scale_[0] + (lines.tap + y) * code_scale_[1]);
@@ -81,7 +82,7 @@ void Reduction::run_pairs(const Tile& tile, Scratch& scratch) const {
   args.past = past_, args.ahead = ahead_;
   args.staged_rows = std::max<int64_t>(1, staged_bytes / (args.width * element_bytes_));
   args.scratch = scratch.values[0].reserve(args.staged_rows * args.width * element_bytes_);
-  kernels_.pairs(args);
+  (inverse_ ? kernels_.spread_pairs : kernels_.pairs)(args);
 }
 
 void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) const {

@@ -23,7 +23,10 @@ ReduceKernels reduce_kernels() {
     k.first_short = &Short<R, Keyed, Coded, T, Lane, T, true>::planes;
     if constexpr (!R::is_max) k.next_short = &Short<R, Keyed, Coded, Lane, Lane, T, false>::planes;
   }
-  if constexpr (full_lanes<Lane> > 1 && ((std::is_same_v<Lane, float> && narrow) || Keyed)) k.pairs = &Pairs<R, Keyed, Coded, T, Lane>::planes;
+  if constexpr (full_lanes<Lane> > 1 && ((std::is_same_v<Lane, float> && narrow) || Keyed)) {
+    k.pairs = &Pairs<R, Keyed, Coded, T, Lane>::planes;
+    if constexpr (!R::is_max) k.spread_pairs = &SpreadPairs<T, Lane>::planes;
+  }
   if constexpr (std::is_floating_point_v<Lane> && narrow) {
     k.near = &Near<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
     k.near_last = &NearLast<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;

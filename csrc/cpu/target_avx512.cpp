@@ -28,6 +28,7 @@ namespace torch_pooling::cpu::isa_avx512 {
 #include "cpu/spread.inl"
 #include "cpu/both.inl"
 #include "cpu/pairs.inl"
+#include "cpu/spread_pairs.inl"
 #include "cpu/near.inl"
 #include "cpu/near_last.inl"
 #include "cpu/pixels.inl"
