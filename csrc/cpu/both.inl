@@ -9,7 +9,7 @@ struct Both {
   using SumRun = Run<Reduce<Sum, false, false, T, Lane, true>, Sum, false, T, Lane>;
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
-  static constexpr int64_t few_pixels = 8;  // whose sums add up in the lanes' own type before they do in 64 bits
+  static constexpr int64_t few_pixels = plane_sum_elements;  // whose sums add up in the lanes' own type before they do in 64 bits
 
   struct State {
     Lane sum, max;
@@ -129,6 +129,20 @@ struct Both {
     }
   }
 
+  template <class Total>
+  TP_INLINE static void add_up(const Lane* sums, Total* totals, int64_t count, bool fresh) {
+    int64_t i = 0;
+    auto at = [&](auto width) __attribute__((always_inline)) {
+      constexpr int W = decltype(width)::value;
+      for (; i + W <= count; i += W) {
+        const auto sum = convert<Total, W>(load_as<Vec<Lane, W>>(sums + i));
+        store_as(totals + i, fresh ? sum : Vec<Total, W>(load_as<Vec<Total, W>>(totals + i) + sum));
+      }
+    };
+    at(std::integral_constant<int, full_lanes<Total>>{});
+    if constexpr (full_lanes<Total> > 1) at(std::integral_constant<int, 1>{});
+  }
+
   // Pixels in the order of memory, one stream, which the processor fetches ahead by itself: several at a time only where one column of
   // vectors is all of a pixel. Wide: sums of a few pixels add up in 64 bits.
   template <bool Wide>
@@ -153,9 +167,7 @@ struct Both {
       if constexpr (N > 1) at(std::integral_constant<int, N>{}, one);
       if constexpr (N > 4) at(std::integral_constant<int, 4>{}, one);
       at(one, one);
-      if (Wide && ((p + count) % few_pixels == 0 || p + count == a.positions)) {
-        for (int64_t i = 0; i < a.channels; ++i) totals[i] = (p < few_pixels ? 0 : totals[i]) + static_cast<Total>(sums[i]);
-      }
+      if (Wide && ((p + count) % few_pixels == 0 || p + count == a.positions)) add_up(sums, totals, a.channels, p < few_pixels);
     }
     for_lanes<Total>(a.channels, [&](auto width, int64_t c) {
       constexpr int W = decltype(width)::value;

@@ -69,8 +69,8 @@ void MaxPermuted::run(int64_t begin, int64_t end) const {
   const char* const grads = static_cast<const char*>(gradients_.grad_output) + begin * output_plane_ * element_bytes_;
   const char* const codes = static_cast<const char*>(gradients_.offsets) + begin * output_plane_ * code_bytes_;
   char* const target = static_cast<char*>(gradients_.grad_input) + begin * input_plane_ * element_bytes_;
-  // Vectors reach beyond the last plane, in places not ours: it is made in scratch memory.
-  const int64_t reach = ceil_div<int64_t>(widest_vector, std::max<int64_t>(1, output_plane_));
+  // Vectors reach beyond the last planes, of outputs and of inputs, in places not ours: those are made in scratch memory.
+  const int64_t reach = ceil_div<int64_t>(widest_vector, std::max<int64_t>(1, std::min(output_plane_, input_plane_)));
   const int64_t planes = end - begin, copied = std::min(planes, std::max<int64_t>(1, reach)), inside = planes - copied;
   pull(inside, grads, codes, target);
   Scratch& scratch = thread_scratch();

@@ -57,4 +57,9 @@ FOUND = [
         "avg", Case("", "sliding", (8, 1, 6), (6, 1, 6), None, (0, 0, 1), ceil_mode=True, count_include_pad=False, batch=1, channels=1),
         Variant(torch.int64, _FIRST, "contiguous", "contiguous", False), channels_last_shape=True,
     ),
+    # More outputs than inputs in a plane: vectors of the gradient went beyond the tensor's end (seen under AddressSanitizer, and by free()).
+    Row(
+        "max", Case("", "sliding", (1,), (3,), 1, ((6, 5),), 3, ceil_mode=True, batch=1, channels=33),
+        Variant(torch.float16, _FIRST, "sliced", "other_layout", True), values="infinite", grads="normal", seed=167372806, isa="avx512",
+    ),
 ]  # fmt: skip
