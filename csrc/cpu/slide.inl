@@ -99,7 +99,7 @@ struct Slide {
         put(prefix);
       }
     }
-    for (int64_t begin = 0; entry < last; begin += block) {
+    for (int64_t begin = 0; begin < extent && entry < last; begin += block) {
       const int64_t end = std::min(begin + block, extent);
       if (window.start >= end) continue;
       State<W, U> suffix = lanes.at(end - 1);
