@@ -21,8 +21,9 @@ class Broadcast {
 
  private:
   void repeat(const char* value, char* target, int64_t length, Scratch& scratch) const;
-  int64_t begin_of_part(int64_t part) const {  // where lines of memory begin, if the row begins at one
-    return part == parts_ ? length_ : length_ * part / parts_ / widest_vector * widest_vector;
+  int64_t begin_of_part(int64_t part) const {  // where a line of memory begins, if the row begins at one; pixels are mostly whole lines
+    const int64_t begin = length_ * part / parts_, line = channels_ == 1 ? widest_vector : 1;
+    return part == parts_ ? length_ : begin / line * line;
   }
 
   const ReduceKernels& sums_;

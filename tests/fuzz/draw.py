@@ -22,7 +22,8 @@ KINDS = ("max", "avg", "sum", "concat", "avgmax", "pyramid", "mixed")
 # What a tensor holds. "eighths" are exact in every type and so are their sums; "lowest" is -inf (or the lowest integer) mostly.
 VALUES = ("eighths", "normal", "ties", "zeros", "huge", "denormal", "nan", "infinite", "lowest")
 GRADS = ("eighths", "normal", "nan")
-MOST_ELEMENTS = 12_000
+MOST_ELEMENTS, LARGE_ELEMENTS = 12_000, 60_000
+WIDE_ELEMENTS, WIDE_CHANNELS = 1_200_000, 3000  # where threads share one row of many channels
 Item = TypeVar("Item")
 
 
@@ -63,7 +64,7 @@ def between(random: Random, low: int, high: int) -> int:
 def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str] = ("",)) -> Row:
     """A call that is legal, of one kind or of any."""
     kind = kind or one_of(random, (10, "max"), (8, "avg"), (2, "sum"), (1, "concat"), (1, "avgmax"), (1, "pyramid"), (1, "mixed"))
-    large = random.randrange(40) == 0
+    large, wide = random.randrange(40) == 0, random.randrange(800) == 0
     size = _size(random, large)
     more: dict[str, Any] = {}
     if kind in ("max", "avg", "sum"):
@@ -82,7 +83,7 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
             more = {"levels": tuple(between(random, 1, 6) for _ in range(between(random, 1, 4))), "mode": among(random, ("avg", "max"))}
     combined = kind in ("concat", "avgmax", "pyramid", "mixed")
     batched = combined or case.family == "global" or random.randrange(4) > 0
-    case = _with_planes(random, case, batched, large)
+    case = _with_planes(random, case, batched, WIDE_ELEMENTS if wide else LARGE_ELEMENTS if large else MOST_ELEMENTS, wide)
     if kind == "max" and not more.get("masked"):
         dtype = among(random, FLOATS) if random.randrange(3) else among(random, INTEGERS)
     else:
@@ -110,10 +111,9 @@ def _size(random: Random, large: bool) -> tuple[int, ...]:
     return tuple(size)
 
 
-def _with_planes(random: Random, case: Case, batched: bool, large: bool) -> Case:
-    elements = math.prod(case.size)
-    most = max(1, (60_000 if large else MOST_ELEMENTS) // elements)
-    channels = min(among(random, CHANNELS), most)
+def _with_planes(random: Random, case: Case, batched: bool, most_elements: int, wide: bool) -> Case:
+    most = max(1, most_elements // math.prod(case.size))
+    channels = min(between(random, 200, WIDE_CHANNELS) if wide else among(random, CHANNELS), most)
     batch = min(one_of(random, (1, 0), (8, 1), (8, 2), (3, 3), (1, 7)), max(1, most // channels))
     return replace(case, channels=channels, batch=batch if batched else 1)
 

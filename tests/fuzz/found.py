@@ -62,4 +62,6 @@ FOUND = [
         "max", Case("", "sliding", (1,), (3,), 1, ((6, 5),), 3, ceil_mode=True, batch=1, channels=33),
         Variant(torch.float16, _FIRST, "sliced", "other_layout", True), values="infinite", grads="normal", seed=167372806, isa="avx512",
     ),
+    # One row of more than a thousand channels, shared by threads, past the caches: parts without a position divided by zero.
+    Row("avg", Case("", "global", (14, 14), batch=1, channels=2048), Variant(torch.float32, _FIRST, "contiguous", "contiguous", True)),
 ]  # fmt: skip
