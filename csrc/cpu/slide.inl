@@ -133,10 +133,18 @@ struct Slide {
       i += width * unroll;
     };
     while (i + 2 * N <= a.inner) at(integral_constant<int, N>{}, integral_constant<int, 2>{});
-    while (i < a.inner && a.inner >= N) {
-      i = std::min(i, a.inner - N);  // once more what overlaps
-      at(integral_constant<int, N>{}, one);
-    }
+    // The widest vectors that fit, for what is left over, too: the last one sees once more what overlaps.
+    auto in_vectors = [&](auto width) {
+      if constexpr (width >= 4) {
+        while (i < a.inner && a.inner >= width) {
+          i = std::min(i, a.inner - width);
+          at(width, one);
+        }
+      }
+    };
+    in_vectors(integral_constant<int, N>{});
+    in_vectors(integral_constant<int, N / 2>{});
+    in_vectors(integral_constant<int, N / 4>{});
     while (i < a.inner) at(one, one);
   }
 };
