@@ -1,4 +1,4 @@
-"""One long window over each of a few planes, which threads share by reducing parts of it side by side."""
+"""One long window over each plane: of a few, threads reduce parts of it side by side; of many, some are read at once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,10 @@ from torch import Tensor
 from torch_pooling import functional
 
 EachIsa = Callable[[], Iterator[str]]
-SHAPES = ((1, 3, 131_072 + 17), (2, 1, 513, 517), (1, 64, 47, 53), (3, 20, 11, 13, 61), (8, 130, 24, 24), (8, 70, 37, 31))  # [N, C, *spatial]
+SHAPES = (  # [N, C, *spatial]
+    (1, 3, 131_072 + 17), (2, 1, 513, 517), (1, 64, 47, 53), (3, 20, 11, 13, 61), (8, 130, 24, 24), (8, 70, 37, 31), (1, 9, 150, 120),
+    (5, 7, 7, 7), (3, 37, 5, 9),
+)  # fmt: skip
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -42,18 +45,22 @@ def test_equals_the_definition(shape: tuple[int, ...], channels_last: bool, each
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_nan_and_infinities(channels_last: bool, each_isa: EachIsa) -> None:
-    input = make(SHAPES[2], torch.float32, channels_last)
+@pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[6], SHAPES[7]])
+def test_nan_and_infinities(shape: tuple[int, ...], channels_last: bool, each_isa: EachIsa) -> None:
+    input = make(shape, torch.float32, channels_last)
     last = input[0, 0].numel() - 1
     for place, value in ((7, float("nan")), (last - 3, float("nan")), (last, float("inf"))):
         input[0, 0].view(-1)[place] = value
     input[0, 1] = float("-inf")
     input[0, 2].view(-1)[last] = 1000
+    input[0, 3] = 0
+    input[0, 3].view(-1)[0] = -0.0  # of equals the first one counts
     expected = torch.nn.functional.adaptive_max_pool2d(input, 1, return_indices=True)
     for isa in each_isa():
         values, indices = adaptive("max", input, return_indices=True)
         assert torch.equal(values.nan_to_num(), expected[0].nan_to_num()) and torch.equal(values.isnan(), expected[0].isnan()), isa
         assert torch.equal(indices, expected[1]), isa
+        assert torch.equal(adaptive("max", input).view(torch.int32), values.view(torch.int32)), isa  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -90,6 +90,10 @@ void force_instruction_set(const std::string& name) {
   in_use.store(name.empty() ? from_environment() : choose(name, "force_instruction_set"), std::memory_order_release);
 }
 
+bool outgrows_caches(int64_t bytes) {
+  const int64_t chosen = past_from.load(std::memory_order_relaxed);
+  return bytes >= (chosen > 0 ? chosen : last_level_cache_bytes());
+}
 bool stores_past_caches(int64_t bytes) {
   const int64_t chosen = past_from.load(std::memory_order_relaxed);
   return bytes >= (chosen > 0 ? chosen : last_level_cache_bytes() + last_level_cache_bytes() / 4);

@@ -21,8 +21,9 @@ std::vector<std::string> runnable_instruction_sets();  // best first
 const KernelTable& kernels();                          // of the set in use
 void force_instruction_set(const std::string& name);   // "" returns to the environment's choice; throws std::runtime_error
 
-// Whether a call that reads and writes so many bytes stores its result past the caches, in which it would not stay; from how many
-// on, 0 being what suits this machine.
+// Whether a call that reads and writes so many bytes finds none of them in a cache.
+bool outgrows_caches(int64_t bytes);
+// Whether it stores its result past the caches, in which it would not stay; both from how many bytes on, 0 being what suits this machine.
 bool stores_past_caches(int64_t bytes);
 void store_past_caches_from(int64_t bytes);
 // Before other threads may read what was stored past the caches.

@@ -14,6 +14,22 @@ TP_INLINE void for_loops(const Loop (&loops)[3], Body body) {
     }
   }
 }
+// The same, K at a time where targets lie side by side: together(source, target, how far sources are apart), and one(source, target).
+template <int K, class Together, class One>
+TP_INLINE void for_loops_of(const Loop (&loops)[3], Together together, One one) {
+  Loop order[3] = {loops[0], loops[1], loops[2]};
+  for (int d = 0; d < 2; ++d) {
+    if (order[2].target != 1 || order[2].count < K) std::swap(order[2], order[d]);
+  }
+  const bool adjacent = order[2].target == 1;
+  const int64_t count = order[2].count, source_step = order[2].source, target_step = order[2].target;
+  const int64_t whole = adjacent ? count / K * K : 0;
+  Loop outer[3] = {{}, order[0], order[1]};
+  for_loops(outer, [&](int64_t source, int64_t target) __attribute__((always_inline)) {
+    for (int64_t k = 0; k < whole; k += K) together(source + k * source_step, target + k * target_step, source_step);
+    for (int64_t k = whole; k < count; ++k) one(source + k * source_step, target + k * target_step);
+  });
+}
 template <class Body>
 TP_INLINE void for_loops3(const Loop (&loops)[3], const int64_t (&third)[3], Body body) {
   for (int64_t i = 0; i < loops[0].count; ++i) {

@@ -133,14 +133,33 @@ struct Reduce {
         || a.source_code != nullptr) {
       return false;
     }
-    for_loops(a.loops, [&](int64_t source, int64_t target) __attribute__((always_inline)) {
+    using Taps = Run<Reduce, R, Coded, S, Lane, Far>;
+    const S* const first = static_cast<const S*>(a.source) + window.start;
+    Lane* const results = static_cast<Lane*>(a.target);
+    auto one = [&](int64_t source, int64_t target) __attribute__((always_inline)) {
       Lane value;
       Code code = 0;
-      const S* const s = static_cast<const S*>(a.source) + source + window.start;
-      Run<Reduce, R, Coded, S, Lane, Far>::template any<W>(s, window, a.code_scale, value, code);
-      static_cast<Lane*>(a.target)[target] = finish(value);
+      Taps::template any<W>(first + source, window, a.code_scale, value, code);
+      results[target] = finish(value);
       if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
-    });
+    };
+    if constexpr (!Coded) {
+      if (Taps::go_abreast(window.taps)) {
+        for_loops_of<Taps::streams>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
+          Lane values[Taps::streams];
+          Taps::abreast(first + source, window.taps, apart, values);
+          for (int k = 0; k < Taps::streams; ++k) results[target + k] = finish(values[k]);
+        }, one);
+        return true;
+      }
+      if (!Taps::in_blocks || window.taps <= wide_sum_elements) {
+        for_loops_of<Taps::template together<W>>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
+          store_as(results + target, finish(Taps::template run_together<W>(first + source, window.taps, apart)));
+        }, one);
+        return true;
+      }
+    }
+    for_loops(a.loops, one);
     return true;
   }
 

@@ -64,8 +64,9 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   past_ = stores_past_caches(work_ * element_bytes);
-  far_ = work_ * element_bytes > far_bytes;
-  ahead_ = far_ && is_long_row(source_size_[3] * source_size_[4] * element_bytes);
+  far_ = outgrows_caches(work_ * element_bytes);
+  const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
+  ahead_ = work_ * element_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
   near_ = takes_near();
   if (!near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();
@@ -270,6 +271,7 @@ void Reduction::choose_tiles() {
     // Long windows leave nothing behind but their results: many planes at a time.
     const bool no_blocks = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity && modes_[2] == Mode::Windows;
     tile[0] = std::clamp<int64_t>((no_blocks ? 4 * budget : budget) / elements, 1, std::max<int64_t>(1, result_size_[0]));
+    if (no_blocks && far_ && source_size_[4] == 1) tile[0] = std::max(tile[0], std::clamp<int64_t>(result_size_[0] / 64, 1, 16));  // some at once
   }
 }
 

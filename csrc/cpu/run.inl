@@ -11,26 +11,27 @@ struct Run {
     return Kernel::template load<W>(p, Far);
   }
 
-  // One window over W or more contiguous taps, lanes along them. The last vector overlaps the one before it, which a maximum
-  // does not mind: of equals it keeps the first. A sum leaves out what it has seen.
+  static constexpr int states = Coded ? 2 : R::is_max ? 4 : 0;  // vectors that take taps in turn; of sums it depends on the width
   template <int W>
-  TP_INLINE static void run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
-    constexpr int U = Coded ? 2 : R::is_max || W == full_lanes<Lane> ? 4 : 8;
-    Vec<Lane, W> values[U];
-    Vec<Code, W> codes[U] = {};
+  static constexpr int states_of = states > 0 ? states : W == full_lanes<Lane> ? 4 : 8;
+
+  // W or more contiguous taps, lanes along them; values alone are in the first state at the end. The last vector overlaps the one
+  // before it, which a maximum does not mind: of equals it keeps the first. A sum leaves out what it has seen.
+  template <int W>
+  TP_INLINE static void take_all(const S* s, int64_t taps, Vec<Lane, W> (&values)[states_of<W>], Vec<Code, W> (&codes)[states_of<W>]) {
+    constexpr int U = states_of<W>;
     const auto ramp = lane_numbers<W>();  // tap of each lane, from the vector's first
     values[0] = load<W>(s);
     if constexpr (Coded) codes[0] = ramp;
     int64_t t = W;
-    if (window.taps >= W * U) {
+    if (taps >= W * U) {
       for (int u = 1; u < U; ++u) {
         values[u] = load<W>(s + u * W);
         if constexpr (Coded) codes[u] = ramp + broadcast<Code, W>(static_cast<Code>(u * W));
       }
-      for (t = W * U; t + W * U <= window.taps; t += W * U) {
+      for (t = W * U; t + W * U <= taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = Kernel::template load<W>(s + t + u * W);
-          Kernel::template take<W>(values[u], codes[u], x, ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
+          Kernel::template take<W>(values[u], codes[u], load<W>(s + t + u * W), ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
         }
       }
       if constexpr (!Coded) {
@@ -39,15 +40,26 @@ struct Run {
     } else if constexpr (Coded) {
       for (int u = 1; u < U; ++u) values[u] = values[0], codes[u] = codes[0];
     }
-    for (; t + W <= window.taps; t += W) {
-      Kernel::template take<W>(values[0], codes[0], load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
-    }
-    if (t < window.taps) {
-      auto last = load<W>(s + window.taps - W);
-      const auto number = ramp + broadcast<Code, W>(static_cast<Code>(window.taps - W));
+    take_rest<W>(s, taps, t, values[0], codes[0]);
+  }
+  template <int W>
+  TP_INLINE static void take_rest(const S* s, int64_t taps, int64_t t, Vec<Lane, W>& value, Vec<Code, W>& code) {
+    const auto ramp = lane_numbers<W>();
+    for (; t + W <= taps; t += W) Kernel::template take<W>(value, code, load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
+    if (t < taps) {
+      auto last = load<W>(s + taps - W);
+      const auto number = ramp + broadcast<Code, W>(static_cast<Code>(taps - W));
       if constexpr (!R::is_max) last = select(number >= broadcast<Code, W>(static_cast<Code>(t)), last, Vec<Lane, W>{});
-      Kernel::template take<W>(values[0], codes[0], last, number);
+      Kernel::template take<W>(value, code, last, number);
     }
+  }
+  // One window over W or more contiguous taps.
+  template <int W>
+  TP_INLINE static void run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
+    constexpr int U = states_of<W>;
+    Vec<Lane, W> values[U];
+    Vec<Code, W> codes[U] = {};
+    take_all<W>(s, window.taps, values, codes);
     if constexpr (Coded) {
       const int64_t winner = winner_of<W, U>(values, codes);
       value = load<1>(s + winner);
@@ -55,6 +67,109 @@ struct Run {
     } else {
       value = first_zero(s, across<W>(values[0]));
     }
+  }
+  // So many windows at once, `apart` from each other: their lanes are put together with each other's, but in the order of one alone.
+  template <int W>
+  static constexpr int together = W < 16 ? W : 16;
+  template <int W>
+  TP_INLINE static Vec<Lane, together<W>> run_together(const S* s, int64_t taps, int64_t apart) {
+    constexpr int K = together<W>, U = states_of<W>;
+    Vec<Lane, W> all[K];
+    for (int k = 0; k < K; ++k) {
+      Vec<Lane, W> values[U];
+      Vec<Code, W> codes[U];
+      take_all<W>(s + k * apart, taps, values, codes);
+      all[k] = values[0];
+    }
+    auto joined = across_all<W, K>(all);
+    Vec<Lane, K> found;
+    if constexpr (W == K) {
+      found = joined;
+    } else {
+      found = halves<Lane, W>(joined).low;
+    }
+    if constexpr (R::is_max && std::is_floating_point_v<Lane>) {
+      Lane each[K];
+      store_as(each, found);
+      bool zero = false;
+      for (int k = 0; k < K; ++k) zero |= each[k] == 0;
+      if (zero) {
+        for (int k = 0; k < K; ++k) each[k] = first_zero(s + k * apart, each[k]);
+        found = load_as<Vec<Lane, K>>(each);
+      }
+    }
+    return found;
+  }
+  // Long windows from memory, some at once, `apart` from each other: several streams have more lines on their way than one.
+  static constexpr int streams = TP_VECTOR_BYTES == 64 ? 4 : 2;
+  static constexpr int64_t parted = 1 << 14;  // taps of a window that is itself read in so many parts, as streams
+  static bool go_abreast(int64_t taps) {
+    return !Coded && Far && taps < parted && taps >= full_lanes<Lane> * states_of<full_lanes<Lane>> && taps * static_cast<int64_t>(sizeof(S)) >= 4096;
+  }
+  template <int W>
+  TP_INLINE static void lanes_abreast(const S* s, int64_t taps, int64_t apart, Lane (&found)[streams]) {
+    constexpr int U = states_of<W>;
+    Vec<Lane, W> all[streams][U];
+    for (int k = 0; k < streams; ++k) {
+      for (int u = 0; u < U; ++u) all[k][u] = load<W>(s + k * apart + u * W);
+    }
+    int64_t t = W * U;
+    for (; t + W * U <= taps; t += W * U) {
+      for (int k = 0; k < streams; ++k) {
+        for (int u = 0; u < U; ++u) all[k][u] = R::step(all[k][u], load<W>(s + k * apart + t + u * W));
+      }
+    }
+    for (int k = 0; k < streams; ++k) {
+      for (int u = 1; u < U; ++u) all[k][0] = R::step(all[k][0], all[k][u]);
+      Vec<Code, W> none{};
+      take_rest<W>(s + k * apart, taps, t, all[k][0], none);
+      found[k] = first_zero(s + k * apart, across<W>(all[k][0]));
+    }
+  }
+  TP_INLINE static void abreast(const S* s, int64_t taps, int64_t apart, Lane (&found)[streams]) {
+    if constexpr (in_blocks) {
+      using Narrow = Run<typename Kernel::template With<float>, R, false, S, float, Far>;
+      constexpr int W = full_lanes<float>;
+      for (Lane& sum : found) sum = 0;
+      for (int64_t t = 0; t < taps;) {
+        const int64_t block = block_of(taps, t);
+        float part[streams];
+        if (block >= W * Narrow::template states_of<W>) {
+          Narrow::template lanes_abreast<W>(s + t, block, apart, part);
+        } else {
+          for (int k = 0; k < streams; ++k) part[k] = Narrow::block(s + k * apart + t, block);
+        }
+        for (int k = 0; k < streams; ++k) found[k] += static_cast<Lane>(part[k]);
+        t += block;
+      }
+    } else {
+      lanes_abreast<full_lanes<Lane>>(s, taps, apart, found);
+    }
+  }
+  // K groups of lanes, in order, each holding so much of one vector as is left of it when 1, 2, 4, ... are put into one.
+  template <int W, int K>
+  TP_INLINE static Vec<Lane, W> across_all(const Vec<Lane, W>* all) {
+    if constexpr (K == 1) {
+      return *all;
+    } else {
+      const auto one = across_all<W, K / 2>(all), other = across_all<W, K / 2>(all + K / 2);
+      auto found = halved<W, W / (K / 2), K / 2>(one, other);
+      if constexpr (K == together<W> && W == 2 * K) found = halved<W, 2, K>(found, found);
+      return found;
+    }
+  }
+  // Groups of G lanes, so many in either vector: halves of each on top of each other.
+  template <int W, int G, int Groups>
+  TP_INLINE static Vec<Lane, W> halved(Vec<Lane, W> one, Vec<Lane, W> other) {
+    return [&]<int... I>(std::integer_sequence<int, I...>) {
+      return R::step(TP_SHUFFLE(Lane, W, one, other, place_in<W, G, Groups>(I)...),
+                     TP_SHUFFLE(Lane, W, one, other, place_in<W, G, Groups>(I) + G / 2 ...));
+    }(std::make_integer_sequence<int, W>{});
+  }
+  template <int W, int G, int Groups>
+  static constexpr int place_in(int lane) {
+    const int group = lane / (G / 2);
+    return group / Groups * W + group % Groups * G + lane % (G / 2);
   }
   // Of two zeros the first wins, here as where taps come one by one: all lanes are equals. Where zeros are many, the first tap is one.
   TP_INLINE static Lane first_zero(const S* s, Lane value) {
@@ -110,17 +225,29 @@ struct Run {
   }
   // Sums in 64 bits of narrower elements: of blocks, which add up as they are.
   static constexpr bool in_blocks = !Coded && !R::is_max && std::is_same_v<Lane, double> && !std::is_same_v<S, double> && full_lanes<float> > 1;
+  TP_INLINE static Lane block(const S* s, int64_t taps) {
+    Window window;
+    window.taps = taps;
+    Lane value = 0;
+    Code code = 0;
+    any<full_lanes<Lane>>(s, window, 1, value, code);
+    return value;
+  }
   TP_INLINE static double blocks(const S* s, int64_t taps) {
-    using Narrow = typename Kernel::template With<float>;
+    using Narrow = Run<typename Kernel::template With<float>, R, false, S, float, Far>;
     double total = 0;
-    for (int64_t t = 0; t < taps;) {
-      Window block;
-      block.taps = block_of(taps, t);
-      float value = 0;
-      CodeOf<float> code = 0;
-      Run<Narrow, R, false, S, float, Far>::template any<full_lanes<float>>(s + t, block, 1, value, code);
-      total += static_cast<double>(value);
-      t += block.taps;
+    int64_t t = 0;
+    if (taps >= parted) {  // some parts of it at once, then what is left, a block or more
+      const int64_t part = (taps - wide_sum_elements) / streams / wide_sum_elements * wide_sum_elements;
+      double sums[streams];
+      abreast(s, part, part, sums);
+      for (const double sum : sums) total += sum;
+      t = streams * part;
+    }
+    while (t < taps) {
+      const int64_t count = block_of(taps, t);
+      total += static_cast<double>(Narrow::block(s + t, count));
+      t += count;
     }
     return total;
   }
@@ -149,6 +276,17 @@ struct Run {
   TP_INLINE static void any(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
     if constexpr (in_blocks) {
       if (window.taps > wide_sum_elements) return void(value = blocks(s, window.taps));
+    }
+    if constexpr (R::is_max && !Coded && Far && W == full_lanes<Lane> && W > 1) {
+      if (window.taps >= parted) {
+        const int64_t part = window.taps / streams;
+        Lane parts[streams];
+        lanes_abreast<W>(s, part, part, parts);
+        run<W>(s + window.taps - W, {0, 1, W, 0}, 1, value, code);
+        for (int k = streams - 1; k >= 0; --k) value = R::step(parts[k], value);
+        value = first_zero(s, value);
+        return;
+      }
     }
     if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
     if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
