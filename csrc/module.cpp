@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 #include "ops/calls.h"
 #include "ops/override.h"
@@ -344,6 +345,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_set", [] { return std::string(tp::cpu::kernels().name); });
   m.def("force_instruction_set", &tp::cpu::force_instruction_set);
   m.def("store_past_caches_from", &tp::cpu::store_past_caches_from);
+  m.def("use_huge_pages", &tp::cpu::use_huge_pages);
   m.def("is_ours", &tp::ops::is_ours);
   m.def("enter_override", &tp::ops::enter_override);
   m.def("leave_override", &tp::ops::leave_override);

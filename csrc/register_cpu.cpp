@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <ATen/EmptyTensor.h>
 
+#include "cpu/first_touch.h"
 #include "cpu/launch.h"
 #include "cpu/launch_combined.h"
 #include "ops/combined.h"
@@ -18,10 +19,14 @@ struct Cpu {
     explicit Guard(const at::Tensor&) {}
   };
   static at::Tensor empty(c10::IntArrayRef sizes, const at::TensorOptions& options) {
-    return at::detail::empty_cpu(sizes, options);
+    return touched_first(at::detail::empty_cpu(sizes, options));
   }
   static at::Tensor empty_strided(c10::IntArrayRef sizes, c10::IntArrayRef strides, const at::TensorOptions& options) {
-    return at::detail::empty_strided_cpu(sizes, strides, options);
+    return touched_first(at::detail::empty_strided_cpu(sizes, strides, options));
+  }
+  static at::Tensor touched_first(at::Tensor result) {
+    cpu::expect_first_touch(result.mutable_data_ptr(), static_cast<int64_t>(result.nbytes()));
+    return result;
   }
   static constexpr auto avg_pool = cpu::avg_pool;
   static constexpr auto avg_pool_backward = cpu::avg_pool_backward;

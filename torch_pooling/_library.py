@@ -79,6 +79,11 @@ def store_past_caches_from(size: int | None) -> None:
     _C.store_past_caches_from(size or 0)
 
 
+def use_huge_pages(allowed: bool) -> None:
+    """Whether large results ask the system for huge pages, whose first touch costs less; ``TORCH_POOLING_HUGE_PAGES=0`` starts without."""
+    _C.use_huge_pages(allowed)
+
+
 def built_for_torch() -> str:
     """The version of torch that this build was compiled against."""
     return _C.built_for_torch

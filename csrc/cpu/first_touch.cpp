@@ -1,0 +1,41 @@
+// See first_touch.h.
+// SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/first_touch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace torch_pooling::cpu {
+namespace {
+
+[[maybe_unused]] constexpr uintptr_t huge_page = 2 << 20;
+constexpr int64_t least_bytes = 2 * huge_page;  // holds one, wherever it begins
+
+std::atomic<bool>& allowed() {
+  static std::atomic<bool> value = [] {
+    const char* const setting = std::getenv("TORCH_POOLING_HUGE_PAGES");
+    return setting == nullptr || std::string(setting) != "0";
+  }();
+  return value;
+}
+
+}  // namespace
+
+void use_huge_pages(bool value) { allowed().store(value, std::memory_order_relaxed); }
+
+void expect_first_touch([[maybe_unused]] void* data, int64_t bytes) {
+  if (bytes < least_bytes || !allowed().load(std::memory_order_relaxed)) return;
+#if defined(MADV_HUGEPAGE)
+  // Whole ones only: what lies beside the result is not ours to change. An error means that the system has none, and nothing is lost.
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / huge_page * huge_page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+}  // namespace torch_pooling::cpu

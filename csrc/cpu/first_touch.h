@@ -1,0 +1,14 @@
+// The first touch of a result's memory. A page of 4 KB costs a fault, so that a large result which is new to the process may take longer
+// to touch than to compute; huge pages, where the system gives them to those who ask (transparent_hugepage: madvise), make that one in 512.
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+
+namespace torch_pooling::cpu {
+
+// Asks for huge pages in [data, data + bytes), if that is worth it. The environment's TORCH_POOLING_HUGE_PAGES=0 forbids it.
+void expect_first_touch(void* data, int64_t bytes);
+void use_huge_pages(bool allowed);
+
+}  // namespace torch_pooling::cpu
