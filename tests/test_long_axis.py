@@ -1,4 +1,4 @@
-"""One long window over each plane: of a few, threads reduce parts of it side by side; of many, some are read at once."""
+"""One long window over each plane: of a few, threads reduce parts of it side by side; of many, the lanes of some are put together."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -40,6 +40,7 @@ struct Problem {
   bool average = false;
   bool count_padding = true;
   int64_t divisor_override = 0;  // 0: none
+  int64_t call_bytes = 0;        // that the call reads which this is a part of; 0: it is the whole call
 
   bool uniform_divisor() const {
     return divisor_override != 0

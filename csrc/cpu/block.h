@@ -154,6 +154,7 @@ struct BothArgs {
   void* codes;
   void* scratch;  // two 64-bit lanes for each channel
   double divisor;
+  bool ahead;  // see WindowsArgs
 };
 
 // Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results

@@ -18,23 +18,23 @@ struct Both {
 
   // W or more elements. The last vector overlaps the one before it: a sum leaves out what it has seen, a maximum keeps the first of equals.
   template <int W>
-  TP_INLINE static State run(const T* s, int64_t taps) {
+  TP_INLINE static State run(const T* s, int64_t taps, bool ahead) {
     constexpr int U = 4;
     Vec<Lane, W> sums[U], maxima[U];
     Vec<Code, W> codes[U] = {};
     const auto ramp = MaxRun::template lane_numbers<W>();
     auto number = [&](int64_t t) __attribute__((always_inline)) { return Vec<Code, W>(ramp + broadcast<Code, W>(static_cast<Code>(t))); };
-    sums[0] = maxima[0] = MaxKernel::template load<W>(s, true);
+    sums[0] = maxima[0] = MaxKernel::template load<W>(s, ahead);
     codes[0] = ramp;
     int64_t t = W;
     if (taps >= W * U) {
       for (int u = 1; u < U; ++u) {
-        sums[u] = maxima[u] = MaxKernel::template load<W>(s + u * W, true);
+        sums[u] = maxima[u] = MaxKernel::template load<W>(s + u * W, ahead);
         codes[u] = number(u * W);
       }
       for (t = W * U; t + W * U <= taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          const auto x = MaxKernel::template load<W>(s + t + u * W);
+          const auto x = MaxKernel::template load<W>(s + t + u * W, ahead);
           sums[u] = sums[u] + x;
           MaxKernel::template take<W>(maxima[u], codes[u], x, number(t + u * W));
         }
@@ -47,12 +47,12 @@ struct Both {
       for (int u = 1; u < U; ++u) maxima[u] = maxima[0], codes[u] = codes[0];
     }
     for (; t + W <= taps; t += W) {
-      const auto x = MaxKernel::template load<W>(s + t, true);
+      const auto x = MaxKernel::template load<W>(s + t, ahead);
       sums[0] = sums[0] + x;
       MaxKernel::template take<W>(maxima[0], codes[0], x, number(t));
     }
     if (t < taps) {
-      const auto x = MaxKernel::template load<W>(s + taps - W, true);
+      const auto x = MaxKernel::template load<W>(s + taps - W, ahead);
       sums[0] = sums[0] + select(number(taps - W) >= broadcast<Code, W>(static_cast<Code>(t)), x, Vec<Lane, W>{});
       MaxKernel::template take<W>(maxima[0], codes[0], x, number(taps - W));
     }
@@ -67,11 +67,11 @@ struct Both {
     return state;
   }
   template <int W>
-  TP_INLINE static State any(const T* s, int64_t taps) {
+  TP_INLINE static State any(const T* s, int64_t taps, bool ahead) {
     if constexpr (W > 1) {
-      if (taps < W) return any<W / 2>(s, taps);
+      if (taps < W) return any<W / 2>(s, taps, ahead);
     }
-    return run<W>(s, taps);
+    return run<W>(s, taps, ahead);
   }
   static void planes(const BothArgs& a) {
     constexpr int64_t block = N > 1 ? wide_sum_elements : 4 * plane_sum_elements;
@@ -79,12 +79,12 @@ struct Both {
       const T* const s = static_cast<const T*>(a.source) + p * a.positions;
       T* const sum = static_cast<T*>(a.sums) + p;
       const int64_t first = std::min(a.positions, block_of(a.positions, 0, block));
-      State state = any<N>(s, first);
+      State state = any<N>(s, first, a.ahead);
       if (first < a.positions) {  // blocks add up in 64 bits
         double total = static_cast<double>(state.sum);
         for (int64_t t = first; t < a.positions;) {
           const int64_t taps = block_of(a.positions, t, block);
-          const State next = any<N>(s + t, taps);
+          const State next = any<N>(s + t, taps, a.ahead);
           total += static_cast<double>(next.sum);
           MaxKernel::template take<1>(state.max, state.code, next.max, static_cast<Code>(next.code + t));
           t += taps;
@@ -105,7 +105,7 @@ struct Both {
     Vec<Lane, W> sum[U], max[U];
     Vec<Code, W> code[U];
     for (int u = 0; u < U; ++u) {
-      const auto x = MaxKernel::template load<W>(s + u * W);
+      const auto x = MaxKernel::template load<W>(s + u * W, a.ahead);
       sum[u] = max[u] = x;
       code[u] = broadcast<Code, W>(static_cast<Code>(p));
       if (!fresh) sum[u] = load_as<Vec<Lane, W>>(sums + u * W) + x;
@@ -117,7 +117,7 @@ struct Both {
     for (int64_t t = 1; t < count; ++t) {
       s += a.pixel;
       for (int u = 0; u < U; ++u) {
-        const auto x = MaxKernel::template load<W>(s + u * W);
+        const auto x = MaxKernel::template load<W>(s + u * W, a.ahead);
         sum[u] = sum[u] + x;
         MaxKernel::template take<W>(max[u], code[u], x, broadcast<Code, W>(static_cast<Code>(p + t)));
       }
@@ -143,8 +143,7 @@ struct Both {
     if constexpr (full_lanes<Total> > 1) at(std::integral_constant<int, 1>{});
   }
 
-  // Pixels in the order of memory, one stream, which the processor fetches ahead by itself: several at a time only where one column of
-  // vectors is all of a pixel. Wide: sums of a few pixels add up in 64 bits.
+  // Pixels in the order of memory, one stream: several at a time only where one column of vectors is all of a pixel. Wide: sums of a few pixels add up in 64 bits.
   template <bool Wide>
   static void channels(const BothArgs& a) {
     using Total = std::conditional_t<Wide, double, Lane>;

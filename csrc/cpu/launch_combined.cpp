@@ -105,10 +105,15 @@ int64_t source_of(const Combined& combined, int64_t part, int64_t finest, const 
   return best;
 }
 
+int64_t input_bytes(const Combined& combined) {
+  return combined.batch * combined.channels * combined.input_positions() * element_bytes(combined.dtype);
+}
+
 // One part of a piece, into `results`.
 void run_part(Task task, const Combined& combined, int64_t part, const Piece& piece, const void* input, void* results, void* offsets,
               OffsetType type) {
-  const Problem problem = combined.problem(part, piece.channels);
+  Problem problem = combined.problem(part, piece.channels);
+  problem.call_bytes = input_bytes(combined);
   if (!combined.parts[part].max) return avg_pool(problem, input, results);
   if (task == Task::Reduce) return max_pool(problem, input, results, offsets, type);
   if (look_at_offsets(problem, offsets, type) == OffsetsName::Nothing) {
@@ -139,6 +144,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
   const int dtype = static_cast<int>(combined.dtype), of_max = combined.parts[0].max ? 0 : 1;
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
   const Place saved = combined.place(of_max, true);
+  const bool ahead = outgrows_caches(input_bytes(combined));
   for_pieces(combined, channels_of_thread(combined), [&](const Piece& piece) {
     Buffers& buffers = thread_buffers();
     const bool mean = combined.form == Form::Mean, last = combined.layout == Layout::ChannelsLast;
@@ -149,7 +155,7 @@ void read_once(const Combined& combined, const void* input, void* output, void* 
     args.source = static_cast<const char*>(input) + (piece.sample * combined.channels * positions + piece.channel * (last ? 1 : positions)) * bytes;
     args.planes = piece.channels, args.positions = positions;
     args.channels = last ? piece.channels : 0, args.pixel = combined.channels;
-    args.sums = average, args.maxima = maximum, args.divisor = static_cast<double>(positions);
+    args.sums = average, args.maxima = maximum, args.divisor = static_cast<double>(positions), args.ahead = ahead;
     args.scratch = buffers.values[1].reserve(piece.channels * 2 * static_cast<int64_t>(sizeof(double)));
     if (offsets != nullptr) args.codes = buffers.offsets.reserve(piece.channels * static_cast<int64_t>(sizeof(int64_t)));
     (offsets != nullptr ? table.coded_both : table.both)[dtype](args);

@@ -144,14 +144,6 @@ struct Reduce {
       if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
     };
     if constexpr (!Coded) {
-      if (Taps::go_abreast(window.taps)) {
-        for_loops_of<Taps::streams>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
-          Lane values[Taps::streams];
-          Taps::abreast(first + source, window.taps, apart, values);
-          for (int k = 0; k < Taps::streams; ++k) results[target + k] = finish(values[k]);
-        }, one);
-        return true;
-      }
       if (!Taps::in_blocks || window.taps <= wide_sum_elements) {
         for_loops_of<Taps::template together<W>>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
           store_as(results + target, finish(Taps::template run_together<W>(first + source, window.taps, apart)));

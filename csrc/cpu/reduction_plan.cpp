@@ -64,9 +64,10 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   past_ = stores_past_caches(work_ * element_bytes);
-  far_ = outgrows_caches(work_ * element_bytes);
+  const int64_t call_bytes = std::max(problem.call_bytes, work_ * element_bytes);
+  far_ = outgrows_caches(call_bytes);
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
-  ahead_ = work_ * element_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
+  ahead_ = call_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
   near_ = takes_near();
   if (!near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();

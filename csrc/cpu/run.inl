@@ -31,7 +31,9 @@ struct Run {
       }
       for (t = W * U; t + W * U <= taps; t += W * U) {
         for (int u = 0; u < U; ++u) {
-          Kernel::template take<W>(values[u], codes[u], load<W>(s + t + u * W), ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
+          const bool next_line = u * W * static_cast<int>(sizeof(S)) % widest_vector == 0;
+          const auto x = Kernel::template load<W>(s + t + u * W, Far && next_line);
+          Kernel::template take<W>(values[u], codes[u], x, ramp + broadcast<Code, W>(static_cast<Code>(t + u * W)));
         }
       }
       if constexpr (!Coded) {
@@ -40,17 +42,14 @@ struct Run {
     } else if constexpr (Coded) {
       for (int u = 1; u < U; ++u) values[u] = values[0], codes[u] = codes[0];
     }
-    take_rest<W>(s, taps, t, values[0], codes[0]);
-  }
-  template <int W>
-  TP_INLINE static void take_rest(const S* s, int64_t taps, int64_t t, Vec<Lane, W>& value, Vec<Code, W>& code) {
-    const auto ramp = lane_numbers<W>();
-    for (; t + W <= taps; t += W) Kernel::template take<W>(value, code, load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
+    for (; t + W <= taps; t += W) {
+      Kernel::template take<W>(values[0], codes[0], load<W>(s + t), ramp + broadcast<Code, W>(static_cast<Code>(t)));
+    }
     if (t < taps) {
       auto last = load<W>(s + taps - W);
       const auto number = ramp + broadcast<Code, W>(static_cast<Code>(taps - W));
       if constexpr (!R::is_max) last = select(number >= broadcast<Code, W>(static_cast<Code>(t)), last, Vec<Lane, W>{});
-      Kernel::template take<W>(value, code, last, number);
+      Kernel::template take<W>(values[0], codes[0], last, number);
     }
   }
   // One window over W or more contiguous taps.
@@ -99,52 +98,6 @@ struct Run {
       }
     }
     return found;
-  }
-  // Long windows from memory, some at once, `apart` from each other: several streams have more lines on their way than one.
-  static constexpr int streams = TP_VECTOR_BYTES == 64 ? 4 : 2;
-  static constexpr int64_t parted = 1 << 14;  // taps of a window that is itself read in so many parts, as streams
-  static bool go_abreast(int64_t taps) {
-    return !Coded && Far && taps < parted && taps >= full_lanes<Lane> * states_of<full_lanes<Lane>> && taps * static_cast<int64_t>(sizeof(S)) >= 4096;
-  }
-  template <int W>
-  TP_INLINE static void lanes_abreast(const S* s, int64_t taps, int64_t apart, Lane (&found)[streams]) {
-    constexpr int U = states_of<W>;
-    Vec<Lane, W> all[streams][U];
-    for (int k = 0; k < streams; ++k) {
-      for (int u = 0; u < U; ++u) all[k][u] = load<W>(s + k * apart + u * W);
-    }
-    int64_t t = W * U;
-    for (; t + W * U <= taps; t += W * U) {
-      for (int k = 0; k < streams; ++k) {
-        for (int u = 0; u < U; ++u) all[k][u] = R::step(all[k][u], load<W>(s + k * apart + t + u * W));
-      }
-    }
-    for (int k = 0; k < streams; ++k) {
-      for (int u = 1; u < U; ++u) all[k][0] = R::step(all[k][0], all[k][u]);
-      Vec<Code, W> none{};
-      take_rest<W>(s + k * apart, taps, t, all[k][0], none);
-      found[k] = first_zero(s + k * apart, across<W>(all[k][0]));
-    }
-  }
-  TP_INLINE static void abreast(const S* s, int64_t taps, int64_t apart, Lane (&found)[streams]) {
-    if constexpr (in_blocks) {
-      using Narrow = Run<typename Kernel::template With<float>, R, false, S, float, Far>;
-      constexpr int W = full_lanes<float>;
-      for (Lane& sum : found) sum = 0;
-      for (int64_t t = 0; t < taps;) {
-        const int64_t block = block_of(taps, t);
-        float part[streams];
-        if (block >= W * Narrow::template states_of<W>) {
-          Narrow::template lanes_abreast<W>(s + t, block, apart, part);
-        } else {
-          for (int k = 0; k < streams; ++k) part[k] = Narrow::block(s + k * apart + t, block);
-        }
-        for (int k = 0; k < streams; ++k) found[k] += static_cast<Lane>(part[k]);
-        t += block;
-      }
-    } else {
-      lanes_abreast<full_lanes<Lane>>(s, taps, apart, found);
-    }
   }
   // K groups of lanes, in order, each holding so much of one vector as is left of it when 1, 2, 4, ... are put into one.
   template <int W, int K>
@@ -236,15 +189,7 @@ struct Run {
   TP_INLINE static double blocks(const S* s, int64_t taps) {
     using Narrow = Run<typename Kernel::template With<float>, R, false, S, float, Far>;
     double total = 0;
-    int64_t t = 0;
-    if (taps >= parted) {  // some parts of it at once, then what is left, a block or more
-      const int64_t part = (taps - wide_sum_elements) / streams / wide_sum_elements * wide_sum_elements;
-      double sums[streams];
-      abreast(s, part, part, sums);
-      for (const double sum : sums) total += sum;
-      t = streams * part;
-    }
-    while (t < taps) {
+    for (int64_t t = 0; t < taps;) {
       const int64_t count = block_of(taps, t);
       total += static_cast<double>(Narrow::block(s + t, count));
       t += count;
@@ -276,17 +221,6 @@ struct Run {
   TP_INLINE static void any(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
     if constexpr (in_blocks) {
       if (window.taps > wide_sum_elements) return void(value = blocks(s, window.taps));
-    }
-    if constexpr (R::is_max && !Coded && Far && W == full_lanes<Lane> && W > 1) {
-      if (window.taps >= parted) {
-        const int64_t part = window.taps / streams;
-        Lane parts[streams];
-        lanes_abreast<W>(s, part, part, parts);
-        run<W>(s + window.taps - W, {0, 1, W, 0}, 1, value, code);
-        for (int k = streams - 1; k >= 0; --k) value = R::step(parts[k], value);
-        value = first_zero(s, value);
-        return;
-      }
     }
     if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
     if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
