@@ -122,39 +122,6 @@ struct Reduce {
     for (int64_t i = 0; i < count; ++i, target += pitch) *target = value;
   }
 
-  // One long window in every row: what does not change from row to row is settled once.
-  template <int W, bool Far>
-  TP_INLINE static bool rows_of_one(const WindowsArgs& a, const Scale& finish) {
-    const Window window = *a.windows;
-    if constexpr (W > 8) {
-      if (window.taps < W) return rows_of_one<W / 2, Far>(a, finish);
-    }
-    if (W < 8 || window.taps < W || a.window_count != 1 || window.outputs() != 1 || window.step * a.source_pixel != 1
-        || a.source_code != nullptr) {
-      return false;
-    }
-    using Taps = Run<Reduce, R, Coded, S, Lane, Far>;
-    const S* const first = static_cast<const S*>(a.source) + window.start;
-    Lane* const results = static_cast<Lane*>(a.target);
-    auto one = [&](int64_t source, int64_t target) __attribute__((always_inline)) {
-      Lane value;
-      Code code = 0;
-      Taps::template any<W>(first + source, window, a.code_scale, value, code);
-      results[target] = finish(value);
-      if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
-    };
-    if constexpr (!Coded) {
-      if (!Taps::in_blocks || window.taps <= wide_sum_elements) {
-        for_loops_of<Taps::template together<W>>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
-          store_as(results + target, finish(Taps::template run_together<W>(first + source, window.taps, apart)));
-        }, one);
-        return true;
-      }
-    }
-    for_loops(a.loops, one);
-    return true;
-  }
-
   static void long_run(const S* s, const Window& window, int64_t scale, Lane& value, Code& code) {
     Run<Reduce, R, Coded, S, Lane>::template any<N>(s, window, scale, value, code);
   }
@@ -317,9 +284,10 @@ struct Reduce {
       // Out of a cache, sums wait for loads alone, and one of 64 bytes is mostly two: it crosses lines.
       constexpr int Half = R::is_max || sizeof(Lane) * N < widest_vector ? N : N / 2;
       const bool half = Half < N && a.windows->taps >= 4 * N;
+      using Near = Run<Reduce, R, Coded, S, Lane, false>;
       if (Storage && a.far) {
-        if (rows_of_one<N, Storage>(a, finish)) return true;
-      } else if (half ? rows_of_one<Half, false>(a, finish) : rows_of_one<N, false>(a, finish)) {
+        if (Run<Reduce, R, Coded, S, Lane, Storage>::template rows<N>(a, finish)) return true;
+      } else if (half ? Near::template rows<Half>(a, finish) : Near::template rows<N>(a, finish)) {
         return true;
       }
     }

@@ -225,6 +225,37 @@ struct Run {
     if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
     if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
   }
+  // One long window in every row: what does not change from row to row is settled once.
+  template <int W, class Scale>
+  TP_INLINE static bool rows(const WindowsArgs& a, const Scale& finish) {
+    const Window window = *a.windows;
+    if constexpr (W > 8) {
+      if (window.taps < W) return rows<W / 2>(a, finish);
+    }
+    if (W < 8 || window.taps < W || a.window_count != 1 || window.outputs() != 1 || window.step * a.source_pixel != 1
+        || a.source_code != nullptr) {
+      return false;
+    }
+    const S* const first = static_cast<const S*>(a.source) + window.start;
+    Lane* const results = static_cast<Lane*>(a.target);
+    auto one = [&](int64_t source, int64_t target) __attribute__((always_inline)) {
+      Lane value;
+      Code code = 0;
+      any<W>(first + source, window, a.code_scale, value, code);
+      results[target] = finish(value);
+      if constexpr (Coded) static_cast<Code*>(a.target_code)[target] = code;
+    };
+    if constexpr (!Coded) {
+      if (!in_blocks || window.taps <= wide_sum_elements) {
+        for_loops_of<together<W>>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
+          store_as(results + target, finish(run_together<W>(first + source, window.taps, apart)));
+        }, one);
+        return true;
+      }
+    }
+    for_loops(a.loops, one);
+    return true;
+  }
   // All lanes of a vector, in halves.
   template <int W>
   TP_INLINE static Lane across(Vec<Lane, W> v) {
