@@ -271,7 +271,10 @@ void Reduction::choose_tiles() {
   if (tile[1] >= result_size_[1] && tile[2] >= result_size_[2] && tile[3] >= result_size_[3] && tile[4] >= result_size_[4]) {
     // Long windows leave nothing behind but their results: many planes at a time.
     const bool no_blocks = modes_[0] == Mode::Identity && modes_[1] == Mode::Identity && modes_[2] == Mode::Windows;
-    tile[0] = std::clamp<int64_t>((no_blocks ? 4 * budget : budget) / elements, 1, std::max<int64_t>(1, result_size_[0]));
+    // So do tall ones but for a row each.
+    const bool thin = !coded && source_size_[4] == 1 && modes_[2] == Mode::Windows && source_size_[2] >= 16 * result_size_[2];
+    const int64_t most = no_blocks ? 4 * budget : thin ? 16 * budget : budget;
+    tile[0] = std::clamp<int64_t>(most / elements, 1, std::max<int64_t>(1, result_size_[0]));
     if (no_blocks && far_ && source_size_[4] == 1) tile[0] = std::max(tile[0], std::clamp<int64_t>(result_size_[0] / 64, 1, 16));  // some at once
   }
 }

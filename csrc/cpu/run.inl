@@ -225,15 +225,34 @@ struct Run {
     if (window.taps >= W || W <= 4) return run<W>(s, window, scale, value, code);
     if constexpr (W > 4) any<W / 2>(s, window, scale, value, code);
   }
-  // One long window in every row: what does not change from row to row is settled once.
+  // The loops of a call and over its windows, which are alike, in three: where rows follow each other as windows do, they are one loop.
+  static bool with_windows(const WindowsArgs& a, const Window& window, Loop (&loops)[3]) {
+    const Loop inner{window.count, window.advance * a.source_pixel, a.target_pixel};
+    std::copy_n(a.loops, 3, loops);
+    if (inner.count == 1) return true;
+    for (Loop& loop : loops) {
+      if (loop.source == inner.count * inner.source && loop.target == inner.count * inner.target) {
+        loop = {loop.count * inner.count, inner.source, inner.target};
+        return true;
+      }
+    }
+    for (Loop& loop : loops) {
+      if (loop.count != 1) continue;
+      loop = inner;
+      return true;
+    }
+    return false;
+  }
+  // Long windows that are alike, in every row: what does not change from one to the next is settled once.
   template <int W, class Scale>
   TP_INLINE static bool rows(const WindowsArgs& a, const Scale& finish) {
     const Window window = *a.windows;
     if constexpr (W > 8) {
       if (window.taps < W) return rows<W / 2>(a, finish);
     }
-    if (W < 8 || window.taps < W || a.window_count != 1 || window.outputs() != 1 || window.step * a.source_pixel != 1
-        || a.source_code != nullptr) {
+    Loop loops[3];
+    if (W < 8 || window.taps < W || a.window_count != 1 || window.repeat != 1 || window.step * a.source_pixel != 1
+        || a.source_code != nullptr || !with_windows(a, window, loops)) {
       return false;
     }
     const S* const first = static_cast<const S*>(a.source) + window.start;
@@ -247,13 +266,13 @@ struct Run {
     };
     if constexpr (!Coded) {
       if (!in_blocks || window.taps <= wide_sum_elements) {
-        for_loops_of<together<W>>(a.loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
+        for_loops_of<together<W>>(loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
           store_as(results + target, finish(run_together<W>(first + source, window.taps, apart)));
         }, one);
         return true;
       }
     }
-    for_loops(a.loops, one);
+    for_loops(loops, one);
     return true;
   }
   // All lanes of a vector, in halves.
