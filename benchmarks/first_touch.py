@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from benchmarks import memory
-from benchmarks.cases import LAYOUTS, NETWORKS
-from benchmarks.harness import check, mode_calls, tensor
+from benchmarks.cases import LAYOUTS, NETWORKS, tensor
+from benchmarks.harness import check, mode_calls
+from benchmarks.peers import PEERS
 from torch_pooling import _library
 from torch_pooling._demo.stopwatch import Call, alternate, medians
 
@@ -59,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 modes = [mode for mode, size in (("inference", outputs), ("training", outputs), ("backward", x.nbytes)) if size >= LEAST]
                 if modes and check(case, x) is not None:
                     raise RuntimeError(f"{case.name}: ours disagrees with torch")
+                torchs = PEERS["torch"].prepare(case, x)  # in float32 where torch lacks the type
                 for mode in modes:
-                    ours, theirs = (mode_calls(mode, pool, x) for pool in (case.ours(), case.theirs()))
+                    ours, theirs = mode_calls(mode, case.ours(), x), mode_calls(mode, torchs.pool, torchs.input)
                     calls = {"ours": ours, "small": with_small_pages(ours), "torch": theirs}
                     took = {who: 1e3 * value for who, value in medians(alternate(calls, seconds=options.seconds)).items()}
                     print(
