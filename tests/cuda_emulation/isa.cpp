@@ -1,5 +1,6 @@
 // The only instruction set of the emulated build: none. The CPU kernels are not part of it.
 // SPDX-License-Identifier: BSD-3-Clause
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 
 #include <stdexcept>
@@ -23,5 +24,6 @@ void force_instruction_set(const std::string& name) {
 }
 
 void store_past_caches_from(int64_t) {}
+void use_huge_pages(bool) {}
 
 }  // namespace torch_pooling::cpu
