@@ -11,10 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from emulated import EMULATED
 from torch_pooling import _library, functional
 
 HAS_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage").exists() and Path("/proc/self/smaps").exists()
-pytestmark = pytest.mark.skipif(not HAS_HUGE_PAGES, reason="the system has no transparent huge pages")
+pytestmark = [
+    pytest.mark.skipif(not HAS_HUGE_PAGES, reason="the system has no transparent huge pages"),
+    pytest.mark.skipif(EMULATED, reason="about the results of the CPU's own kernels"),
+]
 
 
 def asks_for_huge_pages(tensor: Tensor) -> bool:

@@ -143,7 +143,8 @@ struct Both {
     if constexpr (full_lanes<Total> > 1) at(std::integral_constant<int, 1>{});
   }
 
-  // Pixels in the order of memory, one stream: several at a time only where one column of vectors is all of a pixel. Wide: sums of a few pixels add up in 64 bits.
+  // Pixels in the order of memory, one stream: several at a time only where one column of vectors is all of a pixel. Wide: sums of a few
+  // pixels add up in 64 bits.
   template <bool Wide>
   static void channels(const BothArgs& a) {
     using Total = std::conditional_t<Wide, double, Lane>;

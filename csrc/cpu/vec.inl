@@ -33,8 +33,8 @@ TP_INLINE void store_as(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
 // Windows read several rows at once, which the processor does not fetch ahead well by itself where rows are long. Into the second level of
-// cache: the first has few buffers for lines on their way, which loads and stores need. Short rows, and one stream alone, are better left to
-// the processor.
+// cache: the first has few buffers for lines on their way, which loads and stores need. A few short rows are better left to the processor; one
+// stream alone is not, where it comes from memory.
 constexpr int64_t prefetch_bytes = 8192;
 template <class T>
 TP_INLINE void prefetch_beyond(const T* p) {
