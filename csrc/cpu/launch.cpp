@@ -10,6 +10,7 @@
 #include "cpu/broadcast.h"
 #include "cpu/gather.h"
 #include "cpu/isa.h"
+#include "cpu/located_max.h"
 #include "cpu/long_axis.h"
 #include "cpu/max_backward.h"
 #include "cpu/reduction.h"
@@ -91,7 +92,15 @@ void max_pool(Problem problem, const void* input, void* output, void* offsets, O
   if (offsets != nullptr) {
     maxima = &table.coded_max[dtype];
     const int64_t limit = maxima->lane_bytes == 2 ? INT16_MAX : maxima->lane_bytes == 4 ? INT32_MAX : INT64_MAX;
-    if (problem.window_elements() > limit) maxima = &table.wide_coded_max[dtype];
+    if (problem.window_elements() > limit) {
+      const int64_t bytes = element_bytes(problem.dtype);
+      if (LocatedMax::serves(problem, maxima->lane_bytes)) {
+        const LocatedMax located(problem, table.max[dtype], *maxima, table.codes8, bytes, {input, output, offsets, type});
+        split(located.parts(), located.work(), [&](int64_t begin, int64_t end) { located.reduce(begin, end); });
+        return split(located.planes(), located.locating(), [&](int64_t begin, int64_t end) { located.locate(begin, end); });
+      }
+      maxima = &table.wide_coded_max[dtype];
+    }
     codes = &code_kernels(maxima->lane_bytes);
   }
   reduce(problem, *maxima, codes, {input, output, offsets, type});

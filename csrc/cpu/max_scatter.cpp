@@ -82,7 +82,12 @@ void MaxScatter::choose_tiles() {
     }
     tile_size_[d] = std::clamp<int64_t>(length, 1, std::max<int64_t>(1, size[d]));
     if (tile_size_[d] * 4 > size[d] * 3) tile_size_[d] = std::max<int64_t>(1, size[d]);
-    if (tile_size_[d] < size[d]) break;
+    if (tile_size_[d] < size[d]) {  // runs of about one length, and two of them in turn for each of two threads
+      int64_t runs = (size[d] + tile_size_[d] / 2) / tile_size_[d];
+      if (runs < 16) runs += runs % 2;
+      tile_size_[d] = ceil_div(size[d], runs);
+      break;
+    }
     elements *= std::max<int64_t>(1, size[d]);
   }
 }

@@ -248,7 +248,7 @@ struct Reduce {
       const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
       finish.past = a.last.past && window.repeat == 1;  // what is copied must be near
       const bool parted = Storage && window.taps > few_taps && a.inner > 4 * N
-                          && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 18);
+                          && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 16);
       Window first = window;
       if (parted) first.taps = few_taps;
       for (int64_t n = 0; n < window.count; ++n) {
