@@ -87,6 +87,35 @@ def test_runs_and_threads(rank: int, dtype: torch.dtype, layout: str, restored: 
                 del kept[0]
 
 
+# Whose rows of gradients some instruction sets fill by permutations and others pull, [size, kernel, stride, padding]: shorter than a vector,
+# of a few, of more than eight; one window only, nothing read at an end, depths that are read by none.
+PERMUTED: tuple[tuple[tuple[int, ...], Any, Any, Any], ...] = (
+    ((17, 17), 3, 2, 0), ((35, 36), 3, 2, 1), ((112, 130), 3, 2, 1), ((9, 5), 3, 2, 0), ((3, 3), 3, 2, 0), ((41, 90), (3, 4), 2, 1), ((30, 33), (1, 3), 2, 0),
+    ((7, 19, 21), 3, 2, 1), ((6, 10, 64), 3, 2, 0), ((8, 12, 16), (1, 3, 3), (3, 2, 2), 0), ((5, 3, 3), (3, 3, 3), 2, 0), ((9, 14, 13), (5, 3, 3), 4, (1, 0, 1)),
+    ((16, 31, 28), (4, 3, 3), (3, 2, 2), 1),
+)  # fmt: skip
+
+
+@pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("size, kernel, stride, padding", PERMUTED, ids=str)
+def test_permuted_and_pulled_gradients(size: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dtype: torch.dtype, restored: None) -> None:
+    """The same bits from every instruction set, and those that float64 rounds to within the additions of at most eight gradients."""
+    random = torch.Generator().manual_seed(sum(size))
+    name = f"max_pool{len(size)}d"
+    for batch, channels in ((2, 37), (1, 1)):
+        input = torch.randn(batch, channels, *size, generator=random).to(dtype).requires_grad_()
+        found = []
+        for isa in INSTRUCTION_SETS:
+            _library.force_instruction_set(isa)
+            found.append(_all(lambda x: getattr(functional, name)(x, kernel, stride, padding), input))
+        for other in found[1:]:
+            assert _same(other, found[0])
+        wide = input.detach().double().requires_grad_()
+        expected = _all(lambda x: getattr(torch.nn.functional, name)(x, kernel, stride, padding), wide)
+        torch.testing.assert_close(found[0][1].double(), expected[1], rtol=4 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps)
+
+
 @pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

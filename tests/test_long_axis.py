@@ -44,6 +44,46 @@ def test_equals_the_definition(shape: tuple[int, ...], channels_last: bool, each
             torch.testing.assert_close(mean.flatten(1), flat.mean(2).to(dtype), atol=1e-6, rtol=torch.finfo(dtype).eps)
 
 
+NARROW = (torch.bfloat16, torch.float16, torch.int16, torch.int8, torch.uint8)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 32_767), (1, 2, 32_768), (3, 5, 181, 182), (1, 67, 190, 191), (2, 3, 33, 32, 32), (1, 1, 1, 40_000)])
+def test_more_positions_than_narrow_codes(shape: tuple[int, ...], channels_last: bool, each_isa: EachIsa) -> None:
+    """Positions beyond 16 bits of types whose lanes have 16: at both ends, tied within and across parts, of NaN, infinities and zeros."""
+    rank, positions = len(shape) - 2, torch.Size(shape[2:]).numel()
+    for dtype in NARROW:
+        base = make(shape, torch.float32, channels_last)
+        base = base.abs() if dtype == torch.uint8 else base
+        inputs = {name: base.clone(memory_format=torch.preserve_format) for name in ("ties", "first", "last", "equal")}
+        inputs["first"][..., :1] = 100
+        inputs["last"][(0, 0, *(-1,) * rank)] = 100
+        inputs["equal"][:] = 5
+        if dtype.is_floating_point:
+            inputs["zeros"] = torch.where(base > 0, 0.0, -0.0)
+            inputs["nothing"] = torch.full_like(base, float("-inf"))
+            inputs["nan"] = base.clone(memory_format=torch.preserve_format)
+            for place in (0, positions // 3, positions - 2):
+                inputs["nan"][(0, 0, *_coordinates(place, shape[2:]))] = float("nan")
+        for name, content in inputs.items():
+            input = content.to(dtype)
+            expected = getattr(torch.nn.functional, f"adaptive_max_pool{rank}d")(input.float(), 1, return_indices=True)
+            for isa in each_isa():
+                values, indices = adaptive("max", input, return_indices=True)
+                assert torch.equal(indices, expected[1]), (name, dtype, isa)
+                assert torch.equal(values.float().nan_to_num(99), expected[0].nan_to_num(99)), (name, dtype, isa)
+                if name == "zeros":
+                    assert torch.equal(values.float().signbit(), expected[0].signbit()), (dtype, isa)
+
+
+def _coordinates(place: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    found: list[int] = []
+    for length in reversed(size):
+        place, at = divmod(place, length)
+        found.insert(0, at)
+    return tuple(found)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("shape", [SHAPES[2], SHAPES[6], SHAPES[7]])
 def test_nan_and_infinities(shape: tuple[int, ...], channels_last: bool, each_isa: EachIsa) -> None:

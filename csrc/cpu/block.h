@@ -231,23 +231,31 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   int64_t channels, grad_pixel, code_pixel, target_pixel;
   bool past;  // see Final
 };
-// Max backward of short rows: a position of a row is read by at most permuted_reads outputs of a row of them, listed as above, and
-// those that read a vector of positions fit one. Kernels read a vector of outputs from any of a row, and write vectors.
-constexpr int permuted_reads = 2, permuted_chunks = 8;
-struct PermutedRow {  // of outputs: reads `count` rows from element `first` of a plane by taps base + n * taps
-  int64_t first, count, base;
-  bool resumed;  // the next row of outputs begins with the last of them
+// Max backward of short rows: a position of a row is read by at most permuted_reads outputs of a row of them, listed as above, of at most
+// permuted_depths depths, and those that read a vector of positions fit one. Kernels read a vector of outputs from any of a row, and write
+// vectors.
+constexpr int permuted_reads = 2, permuted_depths = 2, permuted_chunks = 8;
+struct PermutedRow {  // of outputs, at several depths: reads `count` rows of one depth from element `first` of a plane
+  int64_t first, count;
+  int64_t zeros;  // elements after those rows that are read by none
+  bool resumed;   // the next row of outputs begins with the last of them
+  int depths;
+  struct {
+    int64_t grad;  // element of a plane of outputs
+    int64_t base;  // the tap by which its first position reads the first row
+  } source[permuted_depths];
 };
 struct PermutedArgs {
   const void* grads;
   const void* codes;  // as saved
   void* target;
-  int64_t planes, plane, zeros;  // elements of grad_input: of a plane, at its end that are read by none
+  int64_t planes, plane, output_plane;  // elements of grad_input and of grad_output
   const PermutedRow* rows;
   int64_t row_count;
   const PullEntry* entries;
   const int64_t* index;
-  int64_t length, outputs, taps;  // of a row: at most permuted_chunks vectors
+  int64_t length, taps;  // of a row: at most permuted_chunks vectors
+  bool past;             // see Final
 };
 // Max backward without rows: element p of [begin, end) takes the gradient of element p - distance if its code is the tap's.
 struct FlatTap {

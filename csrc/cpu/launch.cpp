@@ -117,13 +117,17 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   const MaxGradients gradients{grad_output, offsets, type, grad_input};
   const MaxWay way = choose_max_way(problem, type);
   if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients));
+  const auto permuted = [&](bool deep) { return MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type, deep); };
   switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
     case MaxWay::Scatter:
-      if (MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type)) {
-        return run(MaxPermuted(problem, table.pull[dtype], element_bytes(problem.dtype), gradients));
-      }
+      if (permuted(false)) return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
       return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
+    case MaxWay::PullLanes:
+      if (problem.axes[2].overlaps() && permuted(true)) {
+        return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
+      }
+      [[fallthrough]];
     default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
   }
 }

@@ -95,15 +95,15 @@ class MaxPull {
 
 class MaxPermuted {
  public:
-  // Instead of a scatter.
-  static bool serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type);
-  MaxPermuted(const Problem& problem, const PullKernels& pull, int64_t element_bytes, const MaxGradients& gradients);
+  // Instead of a scatter; and instead of a pull, which takes outputs in the same order (deep: of windows along depth, too).
+  static bool serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type, bool deep);
+  MaxPermuted(const Problem& problem, const PullKernels& pull, int vector_bytes, int64_t element_bytes, const MaxGradients& gradients);
   int64_t tiles() const;
   int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
   void run(int64_t begin, int64_t end) const;
 
  private:
-  static constexpr int64_t most_rows = 4096;  // of outputs
+  static constexpr int64_t most_rows = 4096;  // of outputs, for each depth of inputs
 
   void pull(int64_t planes, const char* grads, const char* codes, char* target) const;
 
@@ -113,8 +113,9 @@ class MaxPermuted {
   int64_t element_bytes_, code_bytes_;
   int64_t planes_, tile_planes_, input_plane_, output_plane_;  // positions of a plane
   std::vector<PermutedRow> rows_;
-  int64_t zeros_ = 0;
   AxisReads width_;
+  bool spills_ = false;  // rows are shorter than a vector
+  bool past_ = false;    // grad_input is stored past the caches
 };
 
 class MaxScatter {

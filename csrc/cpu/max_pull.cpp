@@ -221,8 +221,8 @@ void MaxPull::list_rows(const Tile& tile, Scratch& scratch, bool moved) const {
   };
   for (int64_t id = tile.input[1].begin; id < tile.input[1].end; ++id) {
     for (int64_t ih = tile.input[2].begin; ih < tile.input[2].end; ++ih) {
-      for_entries(depth, id, [&](const PullEntry& d) {
-        for_entries(height, ih, [&](const PullEntry& h) {
+      for_entries(height, ih, [&](const PullEntry& h) {  // in the order of MaxPermuted
+        for_entries(depth, id, [&](const PullEntry& d) {
           const int64_t at_d = d.output - tile.output[1].begin, at_h = h.output - tile.output[2].begin;
           reads.push_back({at_d * tile.grad_depth + at_h * tile.grad_row, at_d * tile.code_depth + at_h * tile.code_row,
                            (d.tap * taps_h + h.tap) * taps_w});

@@ -41,24 +41,29 @@ struct PermutedPull {
 
   // The rows of one chunk that one row of outputs reads, the first of them from `carry` on, where the row of outputs before has left it.
   // Whole vectors are stored: what is beyond a row, the rows that follow write again. Rows: how many, where known when compiling (else 0).
-  template <bool Second, int Rows>
-  TP_INLINE static void rows_of(const Chunk& chunk, const PermutedRow& row, int64_t taps, int64_t length, const T* grads, const Stored* codes,
-                                T* target, Vec<Lane, N>& carry) {
-    const auto grad = load_lanes<false, T, Lane, N>(grads + chunk.first);
-    const auto code = load_lanes<false, Stored, Code, N>(codes + chunk.first) - broadcast<Code, N>(static_cast<Code>(row.base));
+  template <bool Second, int Rows, int Depths>
+  TP_INLINE static void rows_of(const PermutedArgs& a, const Chunk& chunk, const PermutedRow& row, const T* grads, const Stored* codes,
+                                T* target, bool past, Vec<Lane, N>& carry) {
     constexpr int reads = Second ? permuted_reads : 1;
-    Vec<Lane, N> own_grad[reads];
-    Vec<Code, N> own_code[reads];
-    for (int k = 0; k < reads; ++k) {
-      own_grad[k] = permute<Lane, N>(grad, chunk.from[k]), own_code[k] = permute<Code, N>(code, chunk.from[k]) - chunk.tap[k];
+    Vec<Lane, N> own_grad[Depths][reads];
+    Vec<Code, N> own_code[Depths][reads];
+    for (int d = 0; d < Depths; ++d) {
+      const int64_t from = row.source[d].grad + chunk.first;
+      const auto grad = load_lanes<false, T, Lane, N>(grads + from);
+      const auto code = load_lanes<false, Stored, Code, N>(codes + from) - broadcast<Code, N>(static_cast<Code>(row.source[d].base));
+      for (int k = 0; k < reads; ++k) {
+        own_grad[d][k] = permute<Lane, N>(grad, chunk.from[k]), own_code[d][k] = permute<Code, N>(code, chunk.from[k]) - chunk.tap[k];
+      }
     }
     auto total = carry;
     const int64_t count = Rows == 0 ? row.count : Rows;
     for (int64_t h = 0; h < count; ++h) {
-      const auto wanted = broadcast<Code, N>(static_cast<Code>(h * taps));
+      const auto wanted = broadcast<Code, N>(static_cast<Code>(h * a.taps));
       if (h > 0) total = Vec<Lane, N>{};
-      for (int k = 0; k < reads; ++k) total = select(own_code[k] == wanted, total + own_grad[k], total);
-      store_lanes<false, T, Lane, N>(target + h * length, total);
+      for (int d = 0; d < Depths; ++d) {
+        for (int k = 0; k < reads; ++k) total = select(own_code[d][k] == wanted, total + own_grad[d][k], total);
+      }
+      store_lanes<false, T, Lane, N>(target + h * a.length, total, past);
     }
     carry = (Vec<Lane, N>)((Vec<Code, N>)total & broadcast<Code, N>(static_cast<Code>(row.resumed ? -1 : 0)));
   }
@@ -67,28 +72,31 @@ struct PermutedPull {
     const T* grads = static_cast<const T*>(a.grads);
     const Stored* codes = static_cast<const Stored*>(a.codes);
     T* plane = static_cast<T*>(a.target);
-    const int64_t taps = a.taps, length = a.length, outputs = a.outputs;
+    // Half a line past the caches, and the other half when the rows between are done, is slower than a whole one through them.
+    const bool past = a.past && N * sizeof(T) == widest_vector && a.length % N == 0;
     Vec<Lane, N> carries[permuted_chunks] = {};
     auto one = [&](const Chunk& chunk, const PermutedRow& row, T* target, Vec<Lane, N>& carry) __attribute__((always_inline)) {
+      if (row.depths == 2) return rows_of<Second, 0, 2>(a, chunk, row, grads, codes, target, past, carry);
       switch (row.count) {
-        case 2: return rows_of<Second, 2>(chunk, row, taps, length, grads, codes, target, carry);
-        case 3: return rows_of<Second, 3>(chunk, row, taps, length, grads, codes, target, carry);
-        default: return rows_of<Second, 0>(chunk, row, taps, length, grads, codes, target, carry);
+        case 2: return rows_of<Second, 2, 1>(a, chunk, row, grads, codes, target, past, carry);
+        case 3: return rows_of<Second, 3, 1>(a, chunk, row, grads, codes, target, past, carry);
+        default: return rows_of<Second, 0, 1>(a, chunk, row, grads, codes, target, past, carry);
       }
     };
     const Chunk only = chunks[0];
     Vec<Lane, N> only_carry{};
     const PermutedRow* const end = a.rows + a.row_count;
-    for (int64_t p = 0; p < a.planes; ++p, plane += a.plane) {
-      for (const PermutedRow* row = a.rows; row != end; ++row, grads += outputs, codes += outputs) {
+    for (int64_t p = 0; p < a.planes; ++p, plane += a.plane, grads += a.output_plane, codes += a.output_plane) {
+      for (const PermutedRow* row = a.rows; row != end; ++row) {
         T* const target = plane + row->first;
-        if (chunk_count == 1) {
+        if (row->depths == 0) {  // nothing but zeros
+        } else if (chunk_count == 1) {
           one(only, *row, target, only_carry);
         } else {
           for (int64_t c = 0; c < chunk_count; ++c) one(chunks[c], *row, target + chunks[c].begin, carries[c]);
         }
+        if (row->zeros > 0) std::memset(static_cast<void*>(target + row->count * a.length), 0, static_cast<size_t>(row->zeros) * sizeof(T));
       }
-      if (a.zeros > 0) std::memset(static_cast<void*>(plane + a.plane - a.zeros), 0, static_cast<size_t>(a.zeros) * sizeof(T));
     }
   }
 

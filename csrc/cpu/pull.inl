@@ -60,8 +60,8 @@ struct Pull {
       Vec<Lane, W> total{};
       auto add_row = [&](const Source& row) __attribute__((always_inline)) {
         const int64_t most = Taps == 0 ? taps : Taps;
-        for (int64_t t = phase, m = 0; t < most; t += stride, ++m) {
-          total = total + taken<W>(row.grads + q - m, row.codes + q - m, static_cast<Code>(row.wanted + t));
+        for (int64_t m = ceil_div(most - phase, stride) - 1; m >= 0; --m) {  // outputs in their order, as everywhere
+          total = total + taken<W>(row.grads + q - m, row.codes + q - m, static_cast<Code>(row.wanted + phase + m * stride));
         }
       };
       if constexpr (Rows == 0) {
@@ -267,6 +267,7 @@ struct Pull {
           case 1: pixel<1>(sources, count, a.channels, target, a.past); break;
           case 2: pixel<2>(sources, count, a.channels, target, a.past); break;
           case 4: pixel<4>(sources, count, a.channels, target, a.past); break;
+          case 8: pixel<8>(sources, count, a.channels, target, a.past); break;
           default: pixel<0>(sources, count, a.channels, target, a.past); break;
         }
       }
