@@ -57,14 +57,14 @@ def test_more_positions_than_narrow_codes(shape: tuple[int, ...], channels_last:
         base = base.abs() if dtype == torch.uint8 else base
         inputs = {name: base.clone(memory_format=torch.preserve_format) for name in ("ties", "first", "last", "equal")}
         inputs["first"][..., :1] = 100
-        inputs["last"][(0, 0, *(-1,) * rank)] = 100
+        inputs["last"][_coordinates(positions - 1, shape[2:])] = 100
         inputs["equal"][:] = 5
         if dtype.is_floating_point:
             inputs["zeros"] = torch.where(base > 0, 0.0, -0.0)
             inputs["nothing"] = torch.full_like(base, float("-inf"))
             inputs["nan"] = base.clone(memory_format=torch.preserve_format)
             for place in (0, positions // 3, positions - 2):
-                inputs["nan"][(0, 0, *_coordinates(place, shape[2:]))] = float("nan")
+                inputs["nan"][_coordinates(place, shape[2:])] = float("nan")
         for name, content in inputs.items():
             input = content.to(dtype)
             expected = getattr(torch.nn.functional, f"adaptive_max_pool{rank}d")(input.float(), 1, return_indices=True)
@@ -77,11 +77,12 @@ def test_more_positions_than_narrow_codes(shape: tuple[int, ...], channels_last:
 
 
 def _coordinates(place: int, size: tuple[int, ...]) -> tuple[int, ...]:
-    found: list[int] = []
+    """Of a place in the first plane."""
+    found: tuple[int, ...] = ()
     for length in reversed(size):
         place, at = divmod(place, length)
-        found.insert(0, at)
-    return tuple(found)
+        found = (at, *found)
+    return (0, 0, *found)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

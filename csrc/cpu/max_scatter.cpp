@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t tile_elements = 1 << 15;
 constexpr int64_t listed_outputs = 4096;     // of a plane, taken together
 constexpr int64_t turns = 4;                 // runs of outputs that take turns
+constexpr int64_t widest_cut = 128;          // channels: fewer are fetched badly, pixels being far apart
 constexpr int64_t chunk = 512;               // of outputs located at once
 
 template <class Lane, class T>
@@ -71,7 +72,7 @@ void MaxScatter::choose_tiles() {
   tile_size_[4] = std::max<int64_t>(1, inner_);
   int64_t reach = 1;
   for (const Axis& axis : problem_.axes) reach *= std::min(2 * axis.max_taps() * axis.tap_step(), std::max<int64_t>(1, axis.input));
-  if (overlaps_ && inner_ > 64 && reach * inner_ > budget) tile_size_[4] = 64;
+  if (overlaps_ && inner_ > widest_cut && reach * inner_ > budget) tile_size_[4] = widest_cut;
   int64_t elements = tile_size_[4];
   for (int d = 0; d < 4; ++d) tile_size_[d] = 1;
   for (int d = 3; d >= 0; --d) {
@@ -178,22 +179,18 @@ void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
   T* const result = static_cast<T*>(gradients_.grad_input) + tile.planes.begin * input_plane + tile.first * inner_ + tile.channels.begin;
   Lane* target = nullptr;
   int64_t target_plane = 0, target_inner = 0;
-  if constexpr (std::is_same_v<T, Lane>) {  // elements that are lanes add up in place
-    target = result, target_plane = input_plane, target_inner = inner_;
+  // Elements that are lanes add up in place, but for channels whose pixels lie far apart, a page or so.
+  bool in_place = std::is_same_v<T, Lane>;
+  if constexpr (std::is_floating_point_v<T>) in_place = in_place && inner_ == channels;
+  if (in_place) {
+    target = reinterpret_cast<Lane*>(result), target_plane = input_plane, target_inner = inner_;
   } else {
     target_inner = channels, target_plane = tile.positions * channels;
     target = reinterpret_cast<Lane*>(scratch.values[1].reserve(planes * target_plane * static_cast<int64_t>(sizeof(Lane))));
   }
-  const bool gaps = target_inner != channels;
-  auto clear = [](Lane* lanes, int64_t count) { std::memset(static_cast<void*>(lanes), 0, static_cast<size_t>(count) * sizeof(Lane)); };
-  if (!gaps && target_plane == tile.positions * channels) {
-    clear(target, planes * target_plane);
-  } else {
-    for (int64_t p = 0; p < planes; ++p) {
-      Lane* const plane = target + p * target_plane;
-      if (!gaps) clear(plane, tile.positions * channels);
-      for (int64_t i = 0; gaps && i < tile.positions; ++i) clear(plane + i * target_inner, channels);
-    }
+  const int64_t elements = tile.positions * channels, runs = target_plane == elements ? 1 : planes;
+  for (int64_t n = 0; n < runs; ++n) {
+    std::memset(static_cast<void*>(target + n * target_plane), 0, static_cast<size_t>(planes / runs * elements) * sizeof(Lane));
   }
   if (locate_ != nullptr) {
     add_located<T>(tile, scratch, target, target_plane, target_inner);
@@ -205,7 +202,7 @@ void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
       case OffsetType::Int64: add_each<T, Lane, int64_t>(tile, target, target_plane, target_inner); break;
     }
   }
-  if constexpr (!std::is_same_v<T, Lane>) {
+  if (!in_place) {
     const int64_t run = inner_ == channels ? tile.positions * channels : channels;
     sums_.finish({target, result, {{planes, target_plane, input_plane}, {tile.positions * channels / run, run, inner_}, {}}, run,
                   nullptr, {0, 0, 0}, 1});

@@ -311,6 +311,30 @@ struct FlatPull {
     }
     store_lanes<false, T, Lane, 1>(static_cast<T*>(a.target) + p, total);
   }
+  // Elements near an end of the tensor, some of whose taps lie outside.
+  static void edge(const FlatArgs& a, int64_t begin, int64_t end) {
+    int64_t p = begin;
+    while (p < end) {
+      bool whole = p + N <= end;  // each tap of a vector inside or outside
+      for (int64_t t = 0; whole && t < a.tap_count; ++t) {
+        const int64_t from = p - a.taps[t].distance;
+        whole = (from >= 0 && from + N <= a.total) || from + N <= 0 || from >= a.total;
+      }
+      if (!whole) {
+        lone(a, p++);
+        continue;
+      }
+      Vec<Lane, N> total{};
+      for (int64_t t = 0; t < a.tap_count; ++t) {
+        const int64_t from = p - a.taps[t].distance;
+        if (from < 0 || from >= a.total) continue;
+        total = total + One::template taken<N>(static_cast<const T*>(a.grads) + from, static_cast<const Stored*>(a.codes) + from,
+                                               static_cast<Code>(a.taps[t].code));
+      }
+      store_lanes<false, T, Lane, N>(static_cast<T*>(a.target) + p, total);
+      p += N;
+    }
+  }
   template <int Taps>
   static void inside(const FlatArgs& a, int64_t begin, int64_t end, int64_t lead) {
     constexpr int U = N == 1 ? 1 : 4;
@@ -330,8 +354,8 @@ struct FlatPull {
       most = std::max(most, a.taps[t].distance);
     }
     const int64_t begin = std::clamp(most, a.begin, a.end), end = std::clamp(a.total + least, begin, a.end);
-    for (int64_t p = a.begin; p < begin; ++p) lone(a, p);
+    edge(a, a.begin, begin);
     a.tap_count == 9 ? inside<9>(a, begin, end, -least) : inside<0>(a, begin, end, -least);
-    for (int64_t p = end; p < a.end; ++p) lone(a, p);
+    edge(a, end, a.end);
   }
 };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -29,7 +30,7 @@ class Buffer {
       const size_t total = static_cast<size_t>(capacity + 2 * slack_bytes);
       memory_ = static_cast<char*>(std::aligned_alloc(64, (total + 63) & ~size_t{63}));
       if (memory_ == nullptr) throw std::bad_alloc();
-      for (size_t i = 0; i < total; ++i) memory_[i] = 0;
+      std::memset(memory_, 0, total);  // not byte by byte: they might be this pointer's own
       capacity_ = capacity;
     }
     return memory_ + slack_bytes;
