@@ -56,7 +56,7 @@ void LocatedMax::locate(int64_t begin, int64_t end) const {
   Scratch& scratch = thread_scratch();
   const int64_t lane = coded_.lane_bytes, element = offset_bytes[static_cast<int>(operands_.offset_type)];
   for (int64_t plane = begin; plane < end; ++plane) {
-    char* const found = scratch.values[0].reserve(inner_ * lane);
+    auto* const found = reinterpret_cast<int16_t*>(scratch.values[0].reserve(inner_ * lane));
     auto* const part_of = reinterpret_cast<int16_t*>(scratch.codes[0].reserve(inner_ * lane));
     auto* const positions = reinterpret_cast<int64_t*>(scratch.codes[1].reserve(inner_ * static_cast<int64_t>(sizeof(int64_t))));
     const Window all{0, 1, parts_};
@@ -64,10 +64,9 @@ void LocatedMax::locate(int64_t begin, int64_t end) const {
     for (int64_t c = 0; c < inner_; ++c) {
       const int64_t from = part_of[c] * taps_;
       const Window part{0, 1, std::min(taps_, length_ - from)};
-      int16_t tap[slack_bytes / 2];
-      char value[slack_bytes];
+      int16_t tap[slack_bytes / 2], value[slack_bytes / 2];
       coded_.first({source(plane, from) + c * element_bytes_, nullptr, value, tap, {}, inner_, 1, 1, &part, 1, 1, false, false, false, {}});
-      std::copy_n(value, lane, found + c * lane);
+      found[c] = value[0];
       positions[c] = from + tap[0];
     }
     coded_.finish({found, static_cast<char*>(operands_.output) + plane * inner_ * element_bytes_, {}, inner_, nullptr, {0, 0, 0}, 1});
