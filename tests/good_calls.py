@@ -45,16 +45,29 @@ def _single() -> dict[str, dict[str, Any]]:
 
 
 def _combined() -> dict[str, dict[str, Any]]:
-    """Concatenations of an average and a maximum."""
-    both = {"rank": 2, "form": 0, "kinds": [0, 1], "sizes": [2, 3, 2, 3], "stride": [], "padding": []}
-    output, offsets = OPS.combined_pool_with_offsets(INPUT, **both)
-    grad = torch.arange(float(output.numel())).view(output.shape) - 20
-    return {
-        "combined_pool": {"input": INPUT, **both},
-        "combined_pool_with_offsets": {"input": INPUT, **both, "wide_offsets": False},
-        "combined_pool_gather": {"input": INPUT, "offsets": offsets, **both},
-        "combined_pool_backward": {"grad_output": grad, "offsets": offsets, "input_size": SIZE, **both, "channels_last": False},
+    """Concatenations of an average and a maximum; of pyramids of both; of both of sliding windows."""
+    ways: dict[str, dict[str, Any]] = {
+        "": {"form": 0, "sizes": [2, 3, 2, 3], "stride": [], "padding": []},
+        ":pyramid": {"form": 2, "sizes": [1, 1, 2, 3], "stride": [], "padding": []},
+        ":sliding": {"form": 0, "sizes": [3, 2], "stride": [2, 1], "padding": [1, 0, 0, 1]},
     }
+    calls: dict[str, dict[str, Any]] = {}
+    for way, chosen in ways.items():
+        both = {"rank": 2, "kinds": [0, 1], **chosen}
+        output, offsets = OPS.combined_pool_with_offsets(INPUT, **both)
+        grad = torch.arange(float(output.numel())).view(output.shape) - 20
+        calls |= {
+            f"combined_pool{way}": {"input": INPUT, **both},
+            f"combined_pool_with_offsets{way}": {"input": INPUT, **both, "wide_offsets": False},
+            f"combined_pool_gather{way}": {"input": INPUT, "offsets": offsets, **both},
+            f"combined_pool_backward{way}": {"grad_output": grad, "offsets": offsets, "input_size": SIZE, **both, "channels_last": False},
+        }
+    return calls
+
+
+def operator_of(name: str) -> Any:
+    """Of a key of ALL."""
+    return getattr(OPS, name.partition(":")[0])
 
 
 SINGLE = _single()

@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from emulated import EMULATED
 from fuzz import hostile
-from good_calls import ALL, INPUT, OPS
+from good_calls import ALL, INPUT, OPS, operator_of
 from torch_pooling import functional
 
 TESTS = Path(__file__).parent
@@ -48,11 +49,11 @@ def test_a_tensor_whose_memory_was_taken_away(operator: str, argument: str) -> N
     tensor = ALL[operator][argument].clone()
     tensor.untyped_storage().resize_(0)
     with pytest.raises(RuntimeError, match=f"{argument} of sizes .* needs a storage of"):
-        getattr(OPS, operator)(**ALL[operator] | {argument: tensor})
+        operator_of(operator)(**ALL[operator] | {argument: tensor})
     small = ALL[operator][argument].clone()
     small.untyped_storage().resize_(small.untyped_storage().nbytes() - small.itemsize)
     with pytest.raises(RuntimeError, match="needs a storage of"):
-        getattr(OPS, operator)(**ALL[operator] | {argument: small})
+        operator_of(operator)(**ALL[operator] | {argument: small})
 
 
 @pytest.mark.parametrize("rank", [-(2**63) + 1, -7, -1, 0, 4, 2**31, 2**63 - 1])
@@ -65,7 +66,25 @@ def test_ranks(operator: str, rank: int) -> None:
             if name in call:
                 call[name].requires_grad_(gradient)
         with pytest.raises(RuntimeError, match="rank"):
-            getattr(OPS, operator)(**call | {"rank": rank})
+            operator_of(operator)(**call | {"rank": rank})
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("levels", [(2**32, 1), (2**31, 2**31), (3_037_000_500,), (2**28,), (1, 2**62)], ids=str)
+def test_pyramids_whose_length_is_no_number(levels: tuple[int, ...], device: str) -> None:
+    """Products of 64 bits that wrap: to 0, to small numbers, below 0; found by case 255,520 of seed 9. None may be taken for a size."""
+    input = torch.ones(1, 2, 4, 4, device=device)
+    pyramid: dict[str, Any] = {"rank": 2, "form": 2, "kinds": [0] * len(levels), "stride": [], "padding": []}
+    pyramid["sizes"] = [level for level in levels for _ in range(2)]
+    with pytest.raises(RuntimeError, match="output sizes .* are more than|output_size .* too large"):
+        functional.spatial_pyramid_pool(input, levels)
+    with pytest.raises(RuntimeError, match="output sizes .* are more than|output_size .* too large"):
+        OPS.combined_pool_backward(torch.ones(1, 2, device=device), None, [4, 4], **pyramid, channels_last=False)
+
+
+def test_padding_without_a_stride() -> None:
+    with pytest.raises(RuntimeError, match="padding must be empty where stride is"):
+        OPS.combined_pool(INPUT, 2, 0, [0, 1], [2, 3, 2, 3], [], [1, 0, 0, 1])
 
 
 def test_pt194803_pt194800_adaptive_gradients_of_another_size() -> None:

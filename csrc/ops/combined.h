@@ -26,6 +26,7 @@ struct CombinedPool {
   using Args = CombinedArgs<Int>;
 
   struct Plan {
+    OpName op{"combined_pool", any_rank};
     Combined combined;                 // plain sizes only
     std::vector<Sizes<Int>> parts;     // of each
     int64_t maxima = 0;
@@ -60,11 +61,24 @@ struct CombinedPool {
     const int64_t expected = args.rank * (args.stride.empty() ? parts : 1);
     TORCH_CHECK(static_cast<int64_t>(args.sizes.size()) == expected, "combined_pool: sizes must have ", expected, " elements, but got ",
                 args.sizes.size());
+    TORCH_CHECK(!args.stride.empty() || args.padding.empty(), "combined_pool: padding must be empty where stride is, but has ",
+                args.padding.size(), " elements");
+  }
+
+  // How many results of one sample a part has, `each` for every channel.
+  static Int results_of(const OpName& op, const Sizes<Int>& part, const Int& each) {
+    constexpr int64_t most = int64_t{1} << 55;  // eight parts of float64 are fewer bytes than 63 bits count
+    TORCH_CHECK(product_fits(each, List<Int>(part.output), most), op, ": output sizes ", List<Int>(part.output), " of ", each,
+                " channels are more than ", most, " results");
+    Int results = each;
+    for (const Int& size : part.output) results = results * size;
+    return results;
   }
 
   template <class Place>
-  static Plan plan(const Args& args, DType dtype, bool channels_last, const Place& sizes_of_part) {
+  static Plan plan(const OpName& op, const Args& args, DType dtype, bool channels_last, const Place& sizes_of_part) {
     Plan plan;
+    plan.op = op;
     plan.channels_last = channels_last;
     plan.combined.dtype = dtype;
     plan.combined.layout = channels_last ? Layout::ChannelsLast : Layout::ChannelsFirst;
@@ -89,7 +103,7 @@ struct CombinedPool {
     const OpName op = name_of(args);
     TORCH_CHECK(input.dim() == args.rank + 2, op, ": expected input [N, C, *spatial], ", args.rank + 2, "-D, but got ", input.dim(), "-D");
     const DType dtype = check_dtype(op, "input", input, Types::Floating);
-    return plan(args, dtype, is_channels_last<Int>(input, args.rank), [&](size_t p, Axis* axes) {
+    return plan(op, args, dtype, is_channels_last<Int>(input, args.rank), [&](size_t p, Axis* axes) {
       return with_windows(args, p, [&](const auto& windows) { return forward_sizes<Int>(op, input, windows, NoChannels::Refused, axes); });
     });
   }
@@ -104,7 +118,9 @@ struct CombinedPool {
     TORCH_CHECK(static_cast<int64_t>(input_size.size()) == args.rank, op, ": input_size must have ", args.rank,
                 " elements (spatial sizes only), but got ", input_size.size());
     for (const Int& size : input_size) check_range<Int>(op, "input_size", size, 1, int64_t{1} << 40);
-    Plan result = plan(args, dtype, channels_last, [&](size_t p, Axis* axes) {
+    TORCH_CHECK(product_fits(Int(1), input_size, int64_t{1} << 62), op, ": input_size must have a product of at most 2^62, but got ",
+                input_size);
+    Plan result = plan(op, args, dtype, channels_last, [&](size_t p, Axis* axes) {
       Sizes<Int> sizes;
       sizes.rank = args.rank;
       sizes.batch = size_of(grad_output, 0, static_cast<const Int*>(nullptr));
@@ -115,8 +131,7 @@ struct CombinedPool {
     // Channels: what a row holds, by the results of one channel.
     Int each(0);
     for (const auto& part : result.parts) {
-      Int outputs(1);
-      for (const Int& size : part.output) outputs = outputs * size;
+      const Int outputs = results_of(op, part, Int(1));
       each = flat ? each + outputs : result.combined.form == Form::Mean ? Int(1) : each + 1;
     }
     const Int& held = size_of(grad_output, 1, static_cast<const Int*>(nullptr));
@@ -144,9 +159,7 @@ struct CombinedPool {
     Int channels(0), row(0);
     for (size_t p = 0; p < plan.parts.size(); ++p) {
       if (saved && !plan.combined.parts[p].max) continue;
-      Int outputs(plan.parts[p].channels);
-      for (const Int& size : plan.parts[p].output) outputs = outputs * size;
-      row = row + outputs;
+      row = row + results_of(plan.op, plan.parts[p], plan.parts[p].channels);
       channels = plan.combined.form == Form::Mean ? plan.parts[p].channels : channels + plan.parts[p].channels;
     }
     SizeVector<Int> sizes{plan.parts[0].batch};

@@ -8,6 +8,7 @@
 #include <c10/util/SmallVector.h>
 
 #include <limits>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -124,6 +125,20 @@ void check_range(const OpName& op, const char* name, const Int& value, int64_t l
   TORCH_CHECK(value <= most, op, ": ", name, " must be at most ", most, ", but got ", value);
 }
 
+inline std::optional<int64_t> concrete(int64_t size) { return size; }
+inline std::optional<int64_t> concrete(const c10::SymInt& size) { return size.maybe_as_int(); }
+
+// Whether first times all sizes, none of them negative, is at most `most`: what is multiplied before torch looks at a tensor's sizes may not
+// wrap around. Sizes that are no numbers yet count as 1.
+template <class Int>
+bool product_fits(const Int& first, List<Int> sizes, int64_t most) {
+  int64_t product = concrete(first).value_or(1);
+  for (const Int& size : sizes) {
+    if (__builtin_mul_overflow(product, concrete(size).value_or(1), &product) || product > most) return false;
+  }
+  return true;
+}
+
 // Sliding windows: output sizes, and the checks of every argument. Fills sizes.output; axes where sizes are plain.
 template <class Int>
 void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& sizes, Axis* axes) {
@@ -227,13 +242,8 @@ Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& 
               " elements (spatial sizes only), but got ", input_size.size());
   constexpr int64_t most = int64_t{1} << 60;
   for (const Int& size : input_size) check_range<Int>(op, "input_size", size, 1, most);
-  if constexpr (std::is_same_v<Int, int64_t>) {  // no tensor vouches for the plane
-    int64_t plane = 1;
-    for (const int64_t size : input_size) {
-      TORCH_CHECK(size <= (int64_t{1} << 62) / plane, op, ": input_size must have a product of at most 2^62, but got ", input_size);
-      plane *= size;
-    }
-  }
+  TORCH_CHECK(product_fits(Int(1), input_size, int64_t{1} << 62), op, ": input_size must have a product of at most 2^62, but got ",
+              input_size);  // no tensor vouches for the plane
   sizes.input.assign(input_size.begin(), input_size.end());
   place_windows(op, args, sizes, axes);
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {

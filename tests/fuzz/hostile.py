@@ -19,10 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from good_calls import ALL, OPS
+from good_calls import ALL, operator_of
 
 MEMORY = 8 << 30  # bytes a worker may map beyond what it starts with
-INTS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 100, -1, -2, -7, 2**31 - 1, 2**31, 2**31 + 1, 2**32 + 3, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63), 2**63)
+INTS = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 100, -1, -2, -7, 2**31 - 1, 2**31, 2**31 + 1, 2**32, 2**32 + 3, 3_037_000_500, 2**40, 2**62, 2**63 - 1,
+    -(2**31), -(2**63), 2**63,
+)  # fmt: skip
 NO_INTS = (None, "a", "", 1.5, math.nan, True, [], [[1]], {}, torch.float32, object, b"3", 1j, (3,), 10**30)
 REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, OverflowError)
 
@@ -116,7 +119,7 @@ VALUE_CHANGING = ("out of range", "below range", "far out of range")
 class Hostile:
     """`spoiled`: of each argument, a name in TENSORS, or the value itself."""
 
-    operator: str
+    operator: str  # a key of ALL
     spoiled: dict[str, Any]
 
 
@@ -128,9 +131,10 @@ def _draw_value(random: Random, good: Any) -> Any:
     if isinstance(good, list) and random.randrange(8):
         length = len(good) if random.randrange(3) else random.randrange(9)
         kept = [good[place % len(good)] if good else 1 for place in range(length)]
+        common = INTS[random.randrange(len(INTS))] if random.randrange(4) == 0 else None  # whose product may be no number of 64 bits
         for place in range(length):
             if random.randrange(2):
-                kept[place] = INTS[random.randrange(len(INTS))]
+                kept[place] = INTS[random.randrange(len(INTS))] if common is None else common
         return kept
     return INTS[random.randrange(len(INTS))]
 
@@ -191,7 +195,7 @@ def check(hostile: Hostile) -> None:
                 return
         else:
             call[name] = value
-    operator = getattr(OPS, hostile.operator)
+    operator = operator_of(hostile.operator)
     try:
         result = _parts(operator(**call))
     except REFUSALS as error:
