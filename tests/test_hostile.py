@@ -82,6 +82,16 @@ def test_pyramids_whose_length_is_no_number(levels: tuple[int, ...], device: str
         OPS.combined_pool_backward(torch.ones(1, 2, device=device), None, [4, 4], **pyramid, channels_last=False)
 
 
+@pytest.mark.parametrize("kinds", [[0, 0], [1, 1], [0, 1], [1, 0]], ids=str)
+@pytest.mark.parametrize("sizes", [[1, 8, 0, 3], [0, 3, 1, 8], [0, 0, 1, 1], [0, 0, 0, 0]], ids=str)
+def test_pyramids_with_an_empty_level(sizes: list[int], kinds: list[int]) -> None:
+    """Case 352,423 of seed 11 divided by the size of a level."""
+    with pytest.raises(RuntimeError, match="output_size must be greater than zero, but got 0"):
+        OPS.combined_pool(INPUT, 2, 2, kinds, sizes, [], [])
+    with pytest.raises(RuntimeError, match="output_size must be greater than zero, but got 0"):
+        OPS.combined_pool_backward(torch.ones(2, 27), torch.zeros(2, 27, dtype=torch.uint8), [5, 6], 2, 2, kinds, sizes, [], [], False)
+
+
 def test_padding_without_a_stride() -> None:
     with pytest.raises(RuntimeError, match="padding must be empty where stride is"):
         OPS.combined_pool(INPUT, 2, 0, [0, 1], [2, 3, 2, 3], [], [1, 0, 0, 1])

@@ -90,7 +90,9 @@ struct CombinedPool {
       plan.maxima += args.kinds[p];
       plan.parts.push_back(sizes_of_part(p, part.axes));
       const SizeVector<Int>& first = plan.parts[0].output;
-      if (plan.combined.form != Form::Flat) {
+      if (plan.combined.form == Form::Flat) {  // of which one level with nothing in it would leave the others
+        for (const Int& size : plan.parts[p].output) check_range<Int>(op, "output_size", size, 1, INT64_MAX);
+      } else {
         TORCH_CHECK(List<Int>(plan.parts[p].output) == List<Int>(first), "combined_pool: parts must have the same output sizes, but have ",
                     List<Int>(first), " and ", List<Int>(plan.parts[p].output));
       }
