@@ -142,7 +142,7 @@ def run(options: argparse.Namespace, out: Path) -> int:
             setting = Setting(options.device, kind, seconds, streaming, patience, tuple(options.peers), tuple(options.mode))
             for row in measure(case, getattr(torch, dtype), layout, setting):
                 failed = failed or row["wrong"] is not None
-                print(json.dumps(row), file=file, flush=True)
+                print(json.dumps(rounded(row)), file=file, flush=True)
                 show(render.line(row))
         interrupted = False
     header, rows = render.load(out)
@@ -151,6 +151,15 @@ def run(options: argparse.Namespace, out: Path) -> int:
     if interrupted:
         print("interrupted: these are the rows that were done")
     return 130 if interrupted else 1 if failed else 0
+
+
+def rounded(value: Any) -> Any:
+    """Its floats to six digits, more than any measurement has, for files to stay small."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
