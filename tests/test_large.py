@@ -6,7 +6,7 @@ held at a time stays below 20 GiB.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -70,8 +70,8 @@ def test_one_plane_of_more_than_2_to_the_31() -> None:
     output = functional.max_pool1d(input, 1000, 1000)
     assert output.shape[-1] == length // 1000
     assert torch.equal(output[..., -5:], input[..., : length // 1000 * 1000][..., -5000:].unflatten(-1, (5, 1000)).amax(-1))
-    values, indices = functional.max_pool1d(input, 4099, 4099, return_indices=True)
-    assert int(indices[..., -1]) > 2**31 - 4099
+    values, indices = functional.max_pool1d(input, 4103, 4096, return_indices=True)  # the last window ends where the row does
+    assert values[..., -1].item() == 120 and indices[..., -1].item() == length - 3
     assert torch.equal(input.gather(2, indices), values)
 
 
@@ -98,20 +98,22 @@ def test_float16_averages() -> None:
 
 
 def test_one_row_of_more_than_2_to_the_31_floats() -> None:
-    """float16, [1, 1, 2^31 + 7]: windows that overlap, one average of all, and their gradients, spot-checked at the far end."""
+    """float16, [1, 1, 2^31 + 7]: windows of four, one average of all, and a gradient, spot-checked at the far end."""
     length = 2**31 + 7
     input = pattern(length, torch.float16, 16).view(1, 1, length)
     output = functional.avg_pool1d(input, 4, 4)
     assert output.shape[-1] == length // 4
-    tail = input[..., length // 4 * 4 - 4000 : length // 4 * 4].float().unflatten(-1, (1000, 4)).mean(-1).half()
+    covered = length // 4 * 4
+    tail = input[..., covered - 4000 : covered].float().unflatten(-1, (1000, 4)).mean(-1).half()
     assert torch.equal(output[..., -1000:], tail)
     mean = functional.global_avg_pool(input)
     assert abs(mean.item() - 7.5) < 0.01
     del input
     gc.collect()
     gradient = torch.ops.torch_pooling.avg_pool_backward(output, [length], 1, [4], [4], [0], [1], 0, True, None, False)
-    assert gradient.shape[-1] == length and torch.equal(gradient[..., -7 - 4000 : -7], (tail / 4).repeat_interleave(4, -1)[..., -4000:])
-    assert not bool(gradient[..., length // 4 * 4 :].any())
+    assert gradient.shape[-1] == length
+    assert torch.equal(gradient[..., covered - 4000 : covered], (tail / 4).repeat_interleave(4, -1))
+    assert not bool(gradient[..., covered:].any())
 
 
 def test_gradient_of_a_maximum() -> None:
@@ -127,3 +129,26 @@ def test_gradient_of_a_maximum() -> None:
         found = gradient[sample : sample + 1, :, 2 * row : 2 * row + 20].unflatten(2, (10, 2)).unflatten(4, (4001, 2))
         for number in range(4):
             assert torch.equal(found[:, :, :, number // 2, :, number % 2], torch.where(tap == number, part, 0))
+
+
+@pytest.mark.parametrize("pool", [functional.max_pool1d, functional.avg_pool1d])
+def test_gradients_in_one_row_of_more_than_2_to_the_31(pool: Callable[..., Tensor]) -> None:
+    """float16, [1, 1, 2^31 + 7]: windows that overlap by seven and end where the row does, against the same windows in a row of their own."""
+    length, stride, windows = 2**31 + 7, 4096, 20
+    leaf = pattern(length, torch.float16, 16).view(1, 1, length)
+    leaf[..., -3] = 20
+    part = leaf[..., -windows * stride - 7 :].clone().requires_grad_()
+    output = pool(leaf.requires_grad_(), stride + 7, stride)
+    grad = pattern(output.numel(), torch.float16, 16).view(output.shape)
+    grad[..., -1] = 3
+    (gradient,) = torch.autograd.grad(output, leaf, grad)
+    expected_output = pool(part, stride + 7, stride)
+    (expected,) = torch.autograd.grad(expected_output, part, grad[..., -windows:])
+    assert torch.equal(output[..., -windows:], expected_output)
+    assert gradient.shape == leaf.shape and torch.equal(gradient[..., -windows * stride :], expected[..., 7:])
+    assert bool(gradient[..., -3].any())
+    del gradient, expected, output, grad
+    gc.collect()
+    if pool is functional.max_pool1d:
+        (gradient,) = torch.autograd.grad(functional.global_max_pool(leaf), leaf, torch.ones(1, 1, 1, dtype=torch.float16))
+        assert gradient[..., -3].item() == 1 and int(torch.count_nonzero(gradient)) == 1
