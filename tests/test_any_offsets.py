@@ -90,3 +90,13 @@ def test_any_offsets_send_each_gradient_to_the_element_they_name(
     planes.scatter_add_(2, indices.reshape(2, 3, -1), (grad * named).reshape(2, 3, -1))
     found = OPS.max_pool_backward(grad, layout(random, channels_last), size, *window, channels_last)
     assert torch.equal(found.reshape(2, 3, -1), planes)
+
+
+@pytest.mark.skipif(not EMULATED and not ON_GPU, reason="the CPU's own operators refuse such offsets")
+def test_offsets_beyond_a_shorter_adaptive_window_name_nothing() -> None:
+    """Of 5 elements the windows are [0, 2), [1, 4) and [3, 5): a third tap is one of the second alone."""
+    input = torch.tensor([[[1.0, 2, 3, 4, 5]]], device=DEVICE)
+    offsets = torch.full((1, 1, 3), 2, dtype=torch.uint8, device=DEVICE)
+    assert OPS.adaptive_max_pool_gather(input, offsets, [3]).tolist() == [[[0, 4, 0]]]
+    assert OPS.adaptive_max_pool_indices(offsets, [5]).tolist() == [[[0, 3, 0]]]
+    assert OPS.adaptive_max_pool_backward(torch.ones(1, 1, 3, device=DEVICE), offsets, [5], False).tolist() == [[[0, 0, 0, 1, 0]]]

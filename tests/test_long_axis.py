@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from torch_pooling import functional
@@ -114,3 +115,17 @@ def test_threads_change_no_bit(shape: tuple[int, ...], channels_last: bool, thre
     two = adaptive("avg", input), adaptive("max", input, return_indices=True)
     assert torch.equal(one[0], two[0])  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(one[1], two[1], strict=True))
+
+
+@pytest.mark.parametrize(("shape", "kernel"), [
+    ((1, 1, 20, 100_000), (9, 40_000)), ((1, 2, 16, 200_000), (5, 70_000)), ((2, 1, 12, 70_000), (4, 32_768)), ((2, 1, 12, 70_000), (4, 32_769)),
+])  # fmt: skip
+def test_gradients_of_windows_with_more_columns_than_16_bits_number(shape: tuple[int, ...], kernel: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    input = torch.randn(shape, requires_grad=True)
+    twin = input.detach().clone().requires_grad_()
+    output = functional.max_pool2d(input, kernel, (1, 20_000))
+    expected = F.max_pool2d(twin, kernel, (1, 20_000))
+    grad = torch.arange(output.numel(), dtype=torch.float32).view(output.shape)  # sums are exact in any order
+    assert torch.equal(output, expected)
+    assert torch.equal(torch.autograd.grad(output, input, grad)[0], torch.autograd.grad(expected, twin, grad)[0])

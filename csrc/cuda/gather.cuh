@@ -19,8 +19,11 @@ __device__ __forceinline__ Int named_position(const Box<Int>& box, const typenam
   Int position = 0;
   for (int axis = 0; axis < 3; ++axis) {
     const Windows<Int>& windows = box.axis[axis];
-    const bool sliding = windows.kind == Windows<Int>::Kind::Sliding;
-    const Int at = sliding ? windows.origin_of(p.at[axis]) + tap[axis] * windows.step : windows.of(p.at[axis]).first + tap[axis];
+    Int at = windows.origin_of(p.at[axis]) + tap[axis] * windows.step;
+    if (windows.kind != Windows<Int>::Kind::Sliding) {  // adaptive windows of one axis differ in length
+      const SpanOf<Int> span = windows.of(p.at[axis]);
+      at = tap[axis] < span.count ? span.first + tap[axis] : -1;
+    }
     if (at < 0 || at >= windows.sources) return -1;
     position = position * windows.sources + at;
   }

@@ -112,11 +112,12 @@ __global__ void __launch_bounds__(block_threads, 3)
   }
 }
 
-// A tile whose sums fit, or a height of 0.
+// A tile whose sums fit, or a height of 0. So does a tap along the width.
 template <class L>
 SendPlan plan_send(const Windows<int32_t>& h, const Windows<int32_t>& w, int32_t inner, int32_t taps_w, int32_t taps) {
   constexpr int32_t least_height = 8, least_own = 8;
   SendPlan s;
+  if (taps_w - 1 > INT16_MAX) return s.height = 0, s;
   s.h = h, s.w = w, s.inner = inner, s.taps = taps, s.by_taps_w = Divider<int32_t>(taps_w);
   while (s.lanes_log < 3 && (2 << s.lanes_log) <= inner) ++s.lanes_log;
   s.width = std::min(w.results, inner > 1 ? 16 : 64);
