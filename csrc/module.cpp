@@ -12,6 +12,8 @@
 
 #include <cstdlib>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "cpu/first_touch.h"
 #include "cpu/isa.h"
@@ -24,10 +26,31 @@ namespace {
 namespace py = pybind11;
 using ops::SymSizes;
 
-// What an error says it is about: avg_pool2d(): argument 'stride'.
+// A size that torch.jit.trace follows: element `index` of a list of `size`, which is a tensor to the tracer.
+struct Followed {
+  const char* name;
+  size_t size, index;
+  at::Tensor value;
+};
+
+// What an error says it is about: avg_pool2d(): argument 'stride'. And the sizes that the tracer follows, which it is told again before
+// each operator; else the graph would keep the numbers of the example.
 struct Call {
   const char* stem;
   int64_t rank;
+  mutable std::vector<Followed> followed{};
+
+  void follow(const char* name, size_t size, size_t index, const at::Tensor& value) const {
+    followed.push_back({name, size, index, value});
+  }
+  void follow_size(const char* name, size_t size, size_t index, const at::Tensor& input, int64_t axis) const {
+    if (torch::jit::tracer::isTracing()) follow(name, size, index, torch::jit::tracer::getSizeOf(input, axis));
+  }
+  void announce() const {
+    for (const Followed& each : followed) {
+      torch::jit::tracer::ArgumentStash::stashIntArrayRefElem(each.name, each.size, each.index, each.value);
+    }
+  }
   std::string text(const char* name) const {
     return std::string(stem) + std::to_string(rank) + "d(): argument '" + name + "'";
   }
@@ -52,6 +75,15 @@ c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
   return parse_int(call, name, index.ptr());
 }
 
+// One of `size` in a list. To torch.jit.trace the sizes of a tensor are tensors.
+c10::SymInt parse_element(const Call& call, const char* name, PyObject* value, size_t size, size_t index) {
+  if (!THPVariable_Check(value) || !torch::jit::tracer::isTracing()) return parse_int(call, name, value);
+  const torch::jit::tracer::NoWarn quiet;  // of the number that is read here: the graph does not keep it
+  c10::SymInt number = parse_int(call, name, value);
+  call.follow(name, size, index, THPVariable_Unpack(value));
+  return number;
+}
+
 // A single int, or a sequence of them; its length is checked by the operator.
 SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool none_is_empty = false) {
   SymSizes result;
@@ -60,12 +92,23 @@ SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool no
     const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
     const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
     for (Py_ssize_t i = 0; i < size; ++i) {
-      result.push_back(parse_int(call, name, PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
+      result.push_back(parse_element(call, name, PySequence_Fast_GET_ITEM(sequence.ptr(), i), static_cast<size_t>(size), static_cast<size_t>(i)));
     }
     return result;
   }
-  result.push_back(parse_int(call, name, value));
+  result.push_back(parse_element(call, name, value, 1, 0));
   return result;
+}
+
+// None: the kernel's. Operators would take an empty list for it, but packages of AOTInductor do not keep empty lists.
+SymSizes parse_stride(const Call& call, PyObject* value, const SymSizes& kernel_size) {
+  SymSizes stride = parse_ints(call, "stride", value, true);
+  if (!stride.empty()) return stride;
+  for (size_t n = call.followed.size(); n-- > 0;) {
+    const Followed& size = call.followed[n];
+    if (std::string_view(size.name) == "kernel_size") call.follow("stride", size.size, size.index, at::Tensor(size.value));
+  }
+  return kernel_size;
 }
 
 bool is_sequence(PyObject* value) { return PyTuple_Check(value) || PyList_Check(value); }
@@ -98,7 +141,11 @@ void parse_padding(const Call& call, PyObject* value, bool ceil_mode, ops::Slidi
   for (size_t axis = 0; axis < rank; ++axis) {
     const py::object pair = py::reinterpret_steal<py::object>(PySequence_GetItem(value, static_cast<Py_ssize_t>(axis)));
     if (!is_sequence(pair.ptr())) refuse(call, "padding", "one (begin, end) pair for each axis", pair.ptr());
+    const size_t before = call.followed.size();
     const SymSizes ends = parse_ints(call, "padding", pair.ptr());
+    for (size_t n = before; n < call.followed.size(); ++n) {
+      call.followed[n].size = 2 * rank, call.followed[n].index = call.followed[n].index * rank + axis;
+    }
     TORCH_CHECK(ends.size() == 2, call.stem, call.rank, "d: padding must have (begin, end) pairs, but got ", ends.size(),
                 " values for axis ", axis);
     window.padding[axis] = ends[0], window.padding[rank + axis] = ends[1];
@@ -136,9 +183,20 @@ class Unlocked {
 };
 
 template <class Window>
-PyObject* max_pool_result(const at::Tensor& input, const Window& window, bool return_indices) {
+PyObject* max_pool_result(const Call& call, const at::Tensor& input, const Window& window, bool return_indices) {
   at::Tensor output, indices;
-  {
+  call.announce();
+  if (return_indices && torch::jit::tracer::isTracing()) {
+    const auto rank = static_cast<size_t>(call.rank);
+    at::Tensor offsets;
+    std::tie(output, offsets) = ops::max_pool_with_offsets(input, window, true);  // 32-bit ones whatever the sizes will be
+    if constexpr (std::is_same_v<Window, ops::Adaptive>) call.followed.clear();  // whose indices follow from the input's sizes alone
+    for (size_t axis = 0; axis < rank; ++axis) {
+      call.follow_size("input_size", rank, axis, input, input.dim() - call.rank + static_cast<int64_t>(axis));
+    }
+    call.announce();
+    indices = ops::max_pool_indices(offsets, input.sym_sizes().slice(static_cast<size_t>(input.dim()) - rank), window);
+  } else {
     Unlocked unlocked(input);
     if (return_indices) {
       std::tie(output, indices) = ops::max_pool_with_indices(input, window);
@@ -171,6 +229,19 @@ PyObject* set_detour(PyObject*, PyObject* function) {
   Py_XSETREF(detour, Py_NewRef(function));
   Py_RETURN_NONE;
 }
+// Python's answer to whether an ONNX exporter is at work; see ops/override.h.
+PyObject* exports = nullptr;
+
+PyObject* set_exports(PyObject*, PyObject* function) {
+  Py_XSETREF(exports, Py_NewRef(function));
+  ops::set_exports([] {
+    const py::gil_scoped_acquire held;
+    const py::object answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(exports));
+    if (!answer) throw python_error();
+    return answer.ptr() == Py_True;
+  });
+  Py_RETURN_NONE;
+}
 PyObject* take_detour(const Call& call, const at::Tensor& input, PyObject* const* args, Py_ssize_t count) {
   const bool recorded = input.key_set().has(c10::DispatchKey::Python) || torch::jit::tracer::isTracing();
   if ((ops::is_ours(input) && !recorded) || detour == nullptr) return Py_NotImplemented;
@@ -190,7 +261,7 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   ops::SlidingAverage window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_ints(call, "stride", args[3], true);
+  window.stride = parse_stride(call, args[3], window.kernel_size);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   window.average.count_include_pad = parse_bool(call, "count_include_pad", args[6]);
   if (args[7] != Py_None) {
@@ -198,6 +269,7 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   }
   window.dilation = parse_ints(call, "dilation", args[8]);
   at::Tensor output;
+  call.announce();
   {
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
@@ -216,10 +288,11 @@ PyObject* sum_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   ops::SlidingSum window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_ints(call, "stride", args[3], true);
+  window.stride = parse_stride(call, args[3], window.kernel_size);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   window.dilation = parse_ints(call, "dilation", args[6]);
   at::Tensor output;
+  call.announce();
   {
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
@@ -238,10 +311,10 @@ PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   ops::Sliding window;
   window.rank = rank;
   window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_ints(call, "stride", args[3], true);
+  window.stride = parse_stride(call, args[3], window.kernel_size);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[6]), window);
   window.dilation = parse_ints(call, "dilation", args[5]);
-  return max_pool_result(input, window, truth(args[7]));
+  return max_pool_result(call, input, window, truth(args[7]));
   END_HANDLE_TH_ERRORS
 }
 
@@ -250,7 +323,8 @@ ops::Adaptive parse_output_size(const Call& call, const at::Tensor& input, PyObj
   ops::Adaptive window;
   const auto rank = static_cast<size_t>(call.rank);
   if (!PyTuple_Check(value) && !PyList_Check(value)) {
-    window.output_size.assign(rank, parse_int(call, "output_size", value));
+    window.output_size.assign(rank, parse_element(call, "output_size", value, rank, 0));
+    for (size_t axis = 1; axis < rank && !call.followed.empty(); ++axis) call.follow("output_size", rank, axis, call.followed[0].value);
     return window;
   }
   const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
@@ -262,8 +336,9 @@ ops::Adaptive parse_output_size(const Call& call, const at::Tensor& input, PyObj
     const int64_t axis = input.dim() - size + i;
     if (item == Py_None && call.rank > 1 && axis >= 0) {
       window.output_size.push_back(input.sym_sizes()[static_cast<size_t>(axis)]);
+      call.follow_size("output_size", static_cast<size_t>(size), static_cast<size_t>(i), input, axis);
     } else {
-      window.output_size.push_back(parse_int(call, "output_size", item));
+      window.output_size.push_back(parse_element(call, "output_size", item, static_cast<size_t>(size), static_cast<size_t>(i)));
     }
   }
   TORCH_CHECK(window.output_size.size() == rank, call.stem, call.rank, "d: output_size must be a single int or a tuple of ", rank,
@@ -280,6 +355,7 @@ PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   const ops::Adaptive window = parse_output_size(call, input, args[2]);
   at::Tensor output;
+  call.announce();
   {
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
@@ -295,7 +371,8 @@ PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   const Call call{"adaptive_max_pool", rank};
   const at::Tensor& input = parse_tensor(call, args[1]);
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
-  return max_pool_result(input, parse_output_size(call, input, args[2]), truth(args[3]));
+  const ops::Adaptive window = parse_output_size(call, input, args[2]);
+  return max_pool_result(call, input, window, truth(args[3]));
   END_HANDLE_TH_ERRORS
 }
 
@@ -306,6 +383,7 @@ PyMethodDef methods[] = {
     {"adaptive_avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_avg_pool)), METH_FASTCALL, nullptr},
     {"adaptive_max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_max_pool)), METH_FASTCALL, nullptr},
     {"set_detour", set_detour, METH_O, nullptr},
+    {"set_exports", set_exports, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
 // Positions read by each output, outputs reading each position: core/window.h as Python lists, for the proof of the inverse.

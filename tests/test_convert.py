@@ -204,7 +204,7 @@ def test_parametrizations_of_neighbours() -> None:
 
 def test_overridden_forwards_are_left_alone_and_named() -> None:
     model = nn.Sequential(nn.MaxPool2d(2), nn.Sequential(Shouting(2)))
-    with pytest.warns(UserWarning, match=r"left 1 pooling layers alone.*1\.0 \(Shouting\)"):
+    with pytest.warns(UserWarning, match=r"left 1 pooling layers alone.*1\.0 \(Shouting: it overrides forward\)"):
         torch_pooling.convert(model)
     assert type(model[1][0]) is Shouting and type(model[0]) is torch_pooling.MaxPool2d
     assert torch.equal(model(picture()), nn.Sequential(nn.MaxPool2d(2), Shouting(2))(picture()))
@@ -360,3 +360,28 @@ def test_a_namesake_is_somebody_else() -> None:
     model = AdaptiveCatAvgMaxPool2d()
     assert type(torch_pooling.convert(model)) is AdaptiveCatAvgMaxPool2d
     assert TIMM not in sys.modules and FASTAI not in sys.modules
+
+
+def test_attributes_that_are_ours_by_name_leave_a_layer_alone() -> None:
+    """What a layer calls dilation or data_format is not what our forward would take it for."""
+    named, formatted, plain = nn.AvgPool2d(2), nn.MaxPool2d(2), nn.MaxPool2d(2)
+    named.dilation, formatted.data_format = 2, "NCHW"  # type: ignore[assignment]
+    model = nn.Sequential(named, formatted, plain)
+    with pytest.warns(UserWarning, match="'dilation' of its own.*'data_format' of its own"):
+        torch_pooling.convert(model)
+    assert type(named) is nn.AvgPool2d and type(formatted) is nn.MaxPool2d and type(plain) is torch_pooling.MaxPool2d
+
+
+def test_classes_that_register_their_subclasses_are_asked_once() -> None:
+    seen: list[str] = []
+
+    class Registered:
+        def __init_subclass__(cls, *, tag: str) -> None:
+            seen.append(tag)
+
+    class Pool(Registered, nn.MaxPool2d, tag="mine"):
+        pass
+
+    model = torch_pooling.convert(nn.Sequential(Pool(2), nn.AvgPool2d(2)))
+    assert seen == ["mine"] and isinstance(model[0], Pool) and isinstance(model[0], torch_pooling.MaxPool2d)
+    assert isinstance(pickle.loads(pickle.dumps(torch_pooling.revert(model)[1])), nn.AvgPool2d)

@@ -260,3 +260,15 @@ def test_public_names() -> None:
         assert name in torch_pooling.__all__
         assert module is getattr(torch_pooling.modules, name)
     assert torch_pooling.functional is functional
+
+
+def test_signatures() -> None:
+    class Own(torch_pooling.MaxPool2d):
+        def __init__(self, channels: int, *, extra: int = 1) -> None:
+            super().__init__(2)
+
+    class Inherited(torch_pooling.AvgPool2d):
+        pass
+
+    assert list(inspect.signature(Own).parameters) == ["channels", "extra"]
+    assert list(inspect.signature(Inherited).parameters)[-2:] == ["dilation", "data_format"]

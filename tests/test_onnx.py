@@ -164,6 +164,66 @@ def test_sizes_that_stay_open(tmp_path: Path) -> None:
         torch.testing.assert_close(outputs(tmp_path / "model.onnx", input)[0], model(input), rtol=1e-4, atol=1e-5)
 
 
+OPEN: dict[str, Callable[[Tensor], Any]] = {
+    "adaptive, even": lambda x: functional.adaptive_avg_pool2d(x, 7),
+    "adaptive, uneven": lambda x: functional.adaptive_max_pool2d(x, (3, 4)),
+    "adaptive, kept": lambda x: functional.adaptive_avg_pool2d(x, (None, 1)),
+    "adaptive, as it is": lambda x: functional.adaptive_avg_pool2d(x, (14, 4)),
+    "indices of planes": lambda x: functional.adaptive_max_pool2d(x, 1, return_indices=True),
+    "indices": lambda x: functional.max_pool2d(x, 2, return_indices=True),
+    "concatenated": lambda x: functional.concat_pool(x, 3),
+    "a mask": lambda x: functional.global_max_pool(x, mask=x[:, 0] > 0),
+    "same": lambda x: functional.max_pool2d(x, 3, 2, "same"),
+    "same, by one": lambda x: functional.avg_pool2d(x, 4, 1, "same"),
+    "pairs": lambda x: functional.avg_pool2d(x, 3, 2, ((0, 1), (1, 2)), count_include_pad=False),
+    "pairs, ceil": lambda x: functional.max_pool2d(x, 3, 2, ((0, 1), (1, 2)), ceil_mode=True),
+    "dilated": lambda x: functional.avg_pool2d(x, 3, 2, 1, dilation=2),
+    "sum": lambda x: functional.sum_pool2d(x, 3, 2, 1),
+    "ceil": lambda x: functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "channels last": lambda x: functional.max_pool2d(x, 2, data_format="channels_last"),
+}
+NEVER_REFUSED = {"indices", "ceil", "channels last", "a mask", "indices of planes", "same, by one", "pairs", "dilated", "sum"}
+
+
+@per_exporter
+@pytest.mark.parametrize("name", OPEN)
+def test_other_sizes_give_the_right_result_or_an_error(name: str, dynamo: bool, tmp_path: Path) -> None:
+    """Axes that are to stay open, where the older exporter knows only the sizes of its example."""
+
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return OPEN[name](x)
+
+    path, free = tmp_path / "model.onnx", torch.export.Dim.DYNAMIC
+    how: dict[str, Any] = {"dynamic_shapes": ({2: free, 3: free},)} if dynamo else {"input_names": ["x"], "dynamic_axes": {"x": [2, 3]}}
+    try:
+        exported(Model().eval(), picture(1, 3, 14, 14), dynamo, path, **how)
+    except Exception as error:
+        assert not dynamo or name not in NEVER_REFUSED, error
+        return
+    refused = 0
+    for shape in ((1, 3, 14, 14), (1, 3, 28, 28), (1, 3, 17, 13), (1, 3, 13, 17)):
+        input = picture(*shape)
+        expected = OPEN[name](input)
+        try:
+            found = outputs(path, input)
+        except Exception:
+            refused += 1
+            assert not dynamo and shape != (1, 3, 14, 14)
+            continue
+        for result, one in zip(found, expected if isinstance(expected, tuple) else (expected,), strict=True):
+            torch.testing.assert_close(result, one, rtol=1e-5, atol=1e-6)
+    assert refused in (0, 3)
+
+
+@per_exporter
+def test_inside_override_the_exporters_see_torchs_operators(dynamo: bool, tmp_path: Path) -> None:
+    model, input = nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)).eval(), picture()
+    with torch_pooling.override():
+        assert nodes(exported(model, input, dynamo, tmp_path / "model.onnx")) >= {"MaxPool"}
+    torch.testing.assert_close(outputs(tmp_path / "model.onnx", input)[0], model(input), rtol=1e-4, atol=1e-5)
+
+
 @per_exporter
 def test_what_has_no_form_is_an_error(dynamo: bool, tmp_path: Path) -> None:
     class Indices(nn.Module):

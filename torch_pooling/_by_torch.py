@@ -6,6 +6,7 @@ what it has no arguments for (uneven padding, dilation of averages) is padded, s
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,30 +35,61 @@ class Window:
         self.kernel = _each(kernel_size, rank)
         self.stride = _each(stride or kernel_size, rank)
         self.dilation = _each(dilation, rank)
-        self.ceil = sizing == 1
+        self.ceil, self.same = sizing == 1, sizing in (2, 3)
         self.input = spatial_sizes(input, rank)
         self.reach = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation)]
-        if sizing in (2, 3):  # 'same', 'same_lower': ceil(input / stride) outputs, the odd element at the end or at the start
-            self.output = [-(-size // s) for size, s in zip(self.input, self.stride)]
-            needed = [max((o - 1) * s + reach - size, 0)
-                      for o, s, reach, size in zip(self.output, self.stride, self.reach, self.input)]
+        if self.same:  # ceil(input / stride) outputs, the odd element at the end or, 'same_lower', at the start
+            needed = [self._needed(axis) for axis in range(rank)]
             self.begin = [(total + (sizing == 3)) // 2 for total in needed]
             self.end = [total - begin for total, begin in zip(needed, self.begin)]
             return
         pads = list(padding) if len(padding) == 2 * rank else _each(padding, rank) * 2
         self.begin, self.end = pads[:rank], pads[rank:]
-        self.output = [self._outputs(axis) for axis in range(rank)]
 
-    def _outputs(self, axis: int) -> int:
-        stride, free = self.stride[axis], self.input[axis] + self.begin[axis] + self.end[axis] - self.reach[axis]
-        outputs = (-(-free // stride) if self.ceil else free // stride) + 1
-        if self.ceil and (outputs - 1) * stride >= self.input[axis] + self.begin[axis]:
-            outputs -= 1  # the last window starts inside the input or the padding before it
-        return outputs
+    def _needed(self, axis: int) -> int:
+        """The padding of 'same'."""
+        size, stride, reach = self.input[axis], self.stride[axis], self.reach[axis]
+        if stride == 1:
+            return reach - 1
+        self._must_be_known(axis, "padding='same'")
+        return max((-(-size // stride) - 1) * stride + reach - size, 0)
+
+    def outputs(self, axis: int) -> int:
+        size, stride = self.input[axis], self.stride[axis]
+        if self.same:
+            return -(-size // stride)
+        free = size + self.begin[axis] + self.end[axis] - self.reach[axis]
+        if not self.ceil:
+            return free // stride + 1
+        self._must_be_known(axis, "ceil_mode=True with uneven padding or dilation")
+        outputs = -(-free // stride) + 1
+        # The last window starts inside the input or the padding before it.
+        return outputs - 1 if (outputs - 1) * stride >= size + self.begin[axis] else outputs
+
+    def _must_be_known(self, axis: int, what: str) -> None:
+        """A decision about a size is one for the size of the example, which an exported graph would keep for all."""
+        if in_onnx_export() and not isinstance(self.input[axis], int):
+            raise NotImplementedError(
+                f"{what} of an axis whose size is not known has no form in ONNX, but spatial axis {axis} is dynamic: "
+                "export with a fixed size of this axis"
+            )
 
     def is_torchs(self) -> bool:
         """Can torch's own functions pad like this?"""
         return self.begin == self.end and all(2 * begin <= kernel for begin, kernel in zip(self.begin, self.kernel))
+
+
+def in_onnx_export() -> bool:
+    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
+    return onnx is not None and onnx.is_in_onnx_export()
+
+
+def pinned(input: Tensor, rank: int) -> Tensor:
+    """The same, in a graph that then refuses other spatial sizes: to the older exporter of ONNX, which alone knows what axes are to be
+    dynamic, sizes are the numbers of its example, and what was decided by them holds for no others."""
+    if not (torch.jit.is_tracing() and in_onnx_export()):
+        return input
+    return input.expand(*(-1,) * (input.dim() - rank), *spatial_sizes(input, rank))
 
 
 def spatial_sizes(input: Tensor, rank: int) -> list[int]:
@@ -81,8 +113,11 @@ def _padded(input: Tensor, begin: Sequence[int], end: Sequence[int], value: floa
 def max_pool(input: Tensor, rank: int, *args: Any, return_indices: bool = False) -> Any:
     window = Window(input, rank, *args)
     function = getattr(F, f"max_pool{rank}d")
+    if window.same:
+        input = pinned(input, rank)
     if window.is_torchs():
         return function(input, window.kernel, window.stride, window.begin, window.dilation, window.ceil, return_indices)
+    input = pinned(input, rank)
     if return_indices:
         raise NotImplementedError(
             f"max_pool{rank}d: return_indices=True with a padding that torch's own max_pool{rank}d does not take is not "
@@ -92,18 +127,21 @@ def max_pool(input: Tensor, rank: int, *args: Any, return_indices: bool = False)
     output = function(
         _padded(input, window.begin, window.end, lowest), window.kernel, window.stride, 0, window.dilation, window.ceil
     )
-    for axis, size in enumerate(window.output):
-        output = output.narrow(axis - rank, 0, size)
+    for axis in range(rank):
+        output = output.narrow(axis - rank, 0, window.outputs(axis))
     return output
 
 
 def avg_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
     *sliding, count_include_pad, divisor_override = args
     window = Window(input, rank, *sliding)
+    if window.same:
+        input = pinned(input, rank)
     if window.is_torchs() and max(window.dilation) == 1 and (rank > 1 or divisor_override is None):
         divisor = () if rank == 1 else (divisor_override,)
         function = getattr(F, f"avg_pool{rank}d")
         return function(input, window.kernel, window.stride, window.begin, window.ceil, count_include_pad, *divisor)
+    input = pinned(input, rank)
     total = _sums(input, window)
     if divisor_override is not None:
         count: Any = divisor_override
@@ -117,7 +155,7 @@ def avg_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
 
 
 def sum_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
-    return _sums(input, Window(input, rank, *args)).to(input.dtype)
+    return _sums(pinned(input, rank), Window(input, rank, *args)).to(input.dtype)
 
 
 def _sums(input: Tensor, window: Window, begin: Sequence[int] | None = None) -> Tensor:
@@ -126,8 +164,10 @@ def _sums(input: Tensor, window: Window, begin: Sequence[int] | None = None) -> 
         input = input.float()
     for axis in range(window.rank):
         dim, before = axis - window.rank, (begin or window.begin)[axis]
-        span = (window.output[axis] - 1) * window.stride[axis] + 1
-        missing = max(span + window.reach[axis] - 1 - before - spatial_sizes(input, -dim)[0], 0)
+        span = (window.outputs(axis) - 1) * window.stride[axis] + 1
+        missing = span + window.reach[axis] - 1 - before - spatial_sizes(input, -dim)[0]
+        # At most as much as is padded at the end, unless a last window overhangs; a symbol must not be decided about.
+        missing = max(missing, 0) if isinstance(missing, int) else window.end[axis]
         pads = [0] * (2 * -dim)
         pads[-2:] = [before, missing]
         padded = F.pad(input, pads) if before or missing else input
@@ -157,8 +197,8 @@ def combined_pool(
     form: int,
     kinds: Sequence[int],
     sizes: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (),
     *,
     adaptive: tuple[Callable[..., Tensor], Callable[..., Tensor]] = (adaptive_avg_pool, adaptive_max_pool),
 ) -> Tensor:

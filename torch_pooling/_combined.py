@@ -79,7 +79,7 @@ def concat_pool(
     rank = _spatial_rank("concat_pool", input)
     sizes = _output_sizes("concat_pool", input, output_size, rank)
     kinds = [_KINDS[kind] for kind in order]
-    return _placed(combined_pool(input, rank, _CONCAT, kinds, [*sizes, *sizes], [], []), data_format)
+    return _placed(combined_pool(input, rank, _CONCAT, kinds, [*sizes, *sizes]), data_format)
 
 
 def avgmax_pool(input: Tensor, output_size: OutputSize = 1, *, data_format: str = "channels_first") -> Tensor:
@@ -97,7 +97,7 @@ def avgmax_pool(input: Tensor, output_size: OutputSize = 1, *, data_format: str 
     input = _channels_first("avgmax_pool", input, data_format)
     rank = _spatial_rank("avgmax_pool", input)
     sizes = _output_sizes("avgmax_pool", input, output_size, rank)
-    return _placed(combined_pool(input, rank, _MEAN, [0, 1], [*sizes, *sizes], [], []), data_format)
+    return _placed(combined_pool(input, rank, _MEAN, [0, 1], [*sizes, *sizes]), data_format)
 
 
 def spatial_pyramid_pool(
@@ -128,7 +128,7 @@ def spatial_pyramid_pool(
     input = _channels_first("spatial_pyramid_pool", input, data_format)
     rank = _spatial_rank("spatial_pyramid_pool", input)
     sizes = [level for level in levels for _ in range(rank)]
-    return combined_pool(input, rank, _FLAT, [_KINDS[mode]] * len(levels), sizes, [], [])
+    return combined_pool(input, rank, _FLAT, [_KINDS[mode]] * len(levels), sizes)
 
 
 def mixed_pool(

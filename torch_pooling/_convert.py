@@ -43,6 +43,9 @@ class _Adopted:
 
     _original: type
 
+    def __init_subclass__(cls, **_: Any) -> None:
+        """Theirs is not called: it has seen the class that this one stands for."""
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         parts: Any = super().__reduce_ex__(max(protocol, 2))
         function, arguments, *rest = parts
@@ -91,8 +94,18 @@ def _is_parametrized(layer: nn.Module) -> bool:
     return parametrize.is_parametrized(layer) and len(type(layer).__bases__) == 1 and "parametrizations" in layer._modules
 
 
+def _takes_a_name_of_ours(layer: nn.Module) -> str | None:
+    """An attribute of theirs that our forward would read as its own."""
+    if isinstance(layer, tuple(_TORCHS)):
+        return None
+    ours: Any = next((ours for torchs, ours in _OURS.items() if isinstance(layer, torchs)), None)
+    return None if ours is None else next((name for name in ours._keywords if hasattr(layer, name)), None)
+
+
 def _swapped(layer: nn.Module) -> type | None:
     """The class that convert() gives this layer; None where it leaves it alone."""
+    if _takes_a_name_of_ours(layer) is not None:
+        return None
     if not _is_parametrized(layer):
         return _twin(cast(Any, type(layer)))
     base = _twin(cast(Any, type(layer).__bases__[0]))
@@ -146,13 +159,15 @@ def convert(model: Model, *, summary: bool = False) -> Model:
                 layer.__module__ = "torch.nn.modules.pooling"  # a leaf to torch.fx, see modules.py
             lines.append(f"{shown}: {before.__name__} swapped")
         elif _is_pool(layer):
-            left.append(f"{shown} ({before.__name__})")
-            lines.append(f"{shown}: {before.__name__} left alone, for it overrides forward")
+            taken = _takes_a_name_of_ours(layer)
+            why = "it overrides forward" if taken is None else f"it has an attribute {taken!r} of its own"
+            left.append(f"{shown} ({before.__name__}: {why})")
+            lines.append(f"{shown}: {before.__name__} left alone, for {why}")
     if summary:
         print("\n".join([*lines, f"{len(lines) - len(left)} layers swapped, {len(left)} left alone"]))
     if left:
         warnings.warn(
-            f"torch_pooling.convert() left {len(left)} pooling layers alone, whose classes override forward: {', '.join(left)}. "
+            f"torch_pooling.convert() left {len(left)} pooling layers alone: {', '.join(left)}. "
             "Inside torch_pooling.override() what they call runs on our kernels.",
             stacklevel=2,
         )

@@ -7,7 +7,6 @@ and reductions for adaptive windows of unequal sizes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +16,11 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from torch_pooling import _by_torch
-from torch_pooling._library import is_ours, ops, set_detour
-from torch_pooling._traced import _list, _padding, _sizes, serves
+from torch_pooling._by_torch import in_onnx_export
+from torch_pooling._library import is_ours, ops, set_detour, set_exports
+from torch_pooling._traced import _sizes, serves, window_args
 
-
-def in_onnx_export() -> bool:
-    onnx = sys.modules.get("torch.onnx")  # whoever exports has imported it
-    return onnx is not None and onnx.is_in_onnx_export()
+_ADAPTIVE = ([0] * 4, [0] * 4)  # see is_nothing in csrc/ops/combined.h
 
 
 def detour(stem: str, rank: int, input: Tensor, *args: Any) -> Any:
@@ -33,9 +30,9 @@ def detour(stem: str, rank: int, input: Tensor, *args: Any) -> Any:
         return NotImplemented
     name = f"{stem}{rank}d"
     if stem.startswith("adaptive"):
-        sizes = _sizes(_by_torch.spatial_sizes(input, rank), args[0])
-        if len(sizes) != rank:
-            raise RuntimeError(f"{name}: output_size must be a single int or a tuple of {rank} elements, but got {len(sizes)}")
+        if isinstance(args[0], (tuple, list)) and any(not isinstance(size, int) for size in args[0]):
+            input = _by_torch.pinned(input, rank)  # None, or the size of some tensor
+        sizes = _sizes(name, _by_torch.spatial_sizes(input, rank), args[0])
         if stem == "adaptive_avg_pool":
             return onnx_adaptive_avg_pool(input, sizes) if exports else _by_torch.adaptive_avg_pool(input, sizes)
         return (onnx_adaptive_max_pool if exports else _by_torch.adaptive_max_pool)(input, sizes, bool(args[1]))
@@ -57,16 +54,17 @@ def detour(stem: str, rank: int, input: Tensor, *args: Any) -> Any:
 
 
 def _window(name: str, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple[Any, ...]:
-    ints, sizing = _padding(name, rank, padding, ceil_mode)
-    return _list(kernel_size), _list(stride), ints, _list(dilation), sizing
+    return window_args(name, rank, kernel_size, stride, padding, dilation, {"ceil_mode": ceil_mode})[1:]
 
 
-def combined_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
-    if is_dynamo_compiling():
-        return ops.combined_pool(input, rank, *args) if serves(input) else _by_torch.combined_pool(input, rank, *args)
-    if in_onnx_export():
-        return _by_torch.combined_pool(input, rank, *args, adaptive=(onnx_adaptive_avg_pool, onnx_adaptive_max_pool))
-    return ops.combined_pool(input, rank, *args) if is_ours(input) else _by_torch.combined_pool(input, rank, *args)
+def combined_pool(input: Tensor, rank: int, form: int, kinds: list[int], sizes: list[int], *moves: list[int]) -> Tensor:
+    """``moves``: stride and padding of sliding windows; without, windows are adaptive."""
+    if not is_dynamo_compiling() and in_onnx_export():
+        adaptive = onnx_adaptive_avg_pool, onnx_adaptive_max_pool
+        return _by_torch.combined_pool(input, rank, form, kinds, sizes, *moves, adaptive=adaptive)
+    if serves(input) if is_dynamo_compiling() else is_ours(input):
+        return ops.combined_pool(input, rank, form, kinds, sizes, *(moves or _ADAPTIVE))
+    return _by_torch.combined_pool(input, rank, form, kinds, sizes, *moves)
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
@@ -78,7 +76,7 @@ def onnx_adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
         return _global(input, rank, "avg")
     even = _even(input, output_size)
     if even is not None:
-        return getattr(F, f"avg_pool{rank}d")(input, even, even)
+        return _evenly(input, output_size, even, "avg")
     for axis, size in enumerate(output_size):
         input = _reduce_axis(input, axis - rank, size, "mean")
     return input
@@ -86,11 +84,16 @@ def onnx_adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
 
 def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_indices: bool = False) -> Any:
     rank = len(output_size)
-    if all(size == 1 for size in output_size) and not return_indices:
-        return _global(input, rank, "max")
+    if all(size == 1 for size in output_size):
+        if not return_indices:
+            return _global(input, rank, "max")
+        if not torch.jit.is_tracing():
+            return _by_torch.adaptive_max_pool(input, output_size, True)
     even = _even(input, output_size)
     if even is not None:
-        return getattr(F, f"max_pool{rank}d")(input, even, even, return_indices=return_indices)
+        if return_indices:
+            return getattr(F, f"max_pool{rank}d")(_by_torch.pinned(input, rank), even, even, return_indices=True)
+        return _evenly(input, output_size, even, "max")
     if return_indices:
         raise NotImplementedError(
             f"adaptive_max_pool{rank}d: return_indices=True with an output_size, {list(output_size)}, that does not divide the input's "
@@ -99,6 +102,16 @@ def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_ind
     for axis, size in enumerate(output_size):
         input = _reduce_axis(input, axis - rank, size, "amax")
     return input
+
+
+def _evenly(input: Tensor, output_size: Sequence[int], even: Sequence[int], kind: str) -> Tensor:
+    """A window that slides. The older exporter makes it of torch's operator, if it finds that the sizes are known."""
+    rank = len(even)
+    if not torch.jit.is_tracing():
+        return getattr(F, f"{kind}_pool{rank}d")(input, even, even)
+    if input.dim() != rank + 2:
+        return _evenly(input.unsqueeze(0), output_size, even, kind).squeeze(0)
+    return getattr(F, f"adaptive_{kind}_pool{rank}d")(input, list(output_size))
 
 
 def _global(input: Tensor, rank: int, kind: str) -> Tensor:
@@ -124,10 +137,17 @@ def _reduce_axis(input: Tensor, dim: int, output: int, reduce: str) -> Tensor:
     """Along one axis; windows are boxes, so axes can be reduced one after the other."""
     size = _by_torch.spatial_sizes(input, -dim)[0]
     function = getattr(torch, reduce)
-    if output is size or (isinstance(size, int) and output == size):
-        return input
     if output == 1:
         return function(input, dim, keepdim=True)
+    if torch.jit.is_tracing():
+        if output == size:
+            return _by_torch.pinned(input, -dim)
+        length = input.shape[dim]  # which the tracer follows: the windows are those of any size
+        edges = [(out * length // output, ((out + 1) * length + output - 1) // output) for out in range(output)]
+        windows = [(..., slice(*edge), *(slice(None),) * (-dim - 1)) for edge in edges]
+        return torch.cat([function(input[window], dim, keepdim=True) for window in windows], dim)
+    if output is size or (isinstance(size, int) and output == size):
+        return input
     if not isinstance(size, int):
         raise NotImplementedError(
             f"an adaptive window of an axis whose size is not known has no form in ONNX, but output_size is {output} for axis {dim}: "
@@ -138,3 +158,4 @@ def _reduce_axis(input: Tensor, dim: int, output: int, reduce: str) -> Tensor:
 
 
 set_detour(detour)
+set_exports(in_onnx_export)

@@ -119,6 +119,11 @@ def set_detour(function: Callable[..., Any]) -> None:
     _C.set_detour(function)
 
 
+def set_exports(function: Callable[[], bool]) -> None:
+    """``function`` tells whether an ONNX exporter is at work, which records torch's operators, inside override() too."""
+    _C.set_exports(function)
+
+
 def enter_override() -> int:
     """torch's pooling operators are ours from here on, in this thread; how many times it has entered."""
     return _C.enter_override()

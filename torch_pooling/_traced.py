@@ -27,6 +27,17 @@ def _list(value: Ints | None) -> list[int]:
     return list(value) if isinstance(value, (tuple, list)) else [value]  # type: ignore[list-item]
 
 
+def _check(name: str, flags: dict[str, Any], **ints: Any) -> None:
+    """What the extension's parser refuses, in compiled code, which does not come there."""
+    for argument, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}(): argument {argument!r} must be bool, not {type(value).__name__}")
+    for argument, value in ints.items():
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(each, (bool, float)):
+                raise TypeError(f"{name}(): argument {argument!r} must be int or tuple of ints, not {type(each).__name__}")
+
+
 _SIZINGS = {"valid": 0, "same": 2, "same_lower": 3}  # as in csrc/core/window.h
 
 
@@ -49,6 +60,16 @@ def _padding(name: str, rank: int, padding: Padding, ceil_mode: bool) -> tuple[l
     return [pair[end] for end in (0, 1) for pair in padding], int(ceil_mode)
 
 
+def window_args(
+    name: str, rank: int, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints, flags: dict[str, bool]
+) -> tuple[int, list[int], list[int], list[int], list[int], int]:
+    """What the operators take for a window. No list is empty: packages of AOTInductor do not keep those."""
+    _check(name, flags, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    ints, sizing = _padding(name, rank, padding, flags["ceil_mode"])
+    kernel = _list(kernel_size)
+    return rank, kernel, _list(stride) or kernel, ints, _list(dilation), sizing
+
+
 def serves(input: Tensor) -> bool:
     """Under a compiler: do our kernels take tensors of this device? See is_ours, which a compiler cannot look into."""
     return input.device.type in ("cpu", "cuda", "meta")
@@ -61,11 +82,11 @@ def channels_last(function: Callable[..., Any], rank: int, data_format: str, inp
         raise ValueError(f"{name}(): argument 'data_format' must be 'channels_first' or 'channels_last', not {data_format!r}")
     if not isinstance(input, Tensor) or input.dim() <= rank:
         return function(input, *args, **kwargs)  # which says what is wrong
-    channel = -1 - rank
-    result = function(input.movedim(-1, channel), *args, **kwargs)
+    last = input.dim() - 1  # numbered from the front: ONNX's older exporter gets the others wrong
+    result = function(input.movedim(last, last - rank), *args, **kwargs)
     if isinstance(result, tuple):
-        return tuple(part.movedim(channel, -1) for part in result)
-    return result.movedim(channel, -1)
+        return tuple(part.movedim(last - rank, last) for part in result)
+    return result.movedim(last - rank, last)
 
 
 def traced_avg_pool(
@@ -93,8 +114,8 @@ def traced_avg_pool(
             divisor_override=divisor_override,
             **({} if dilation == 1 else {"dilation": dilation}),
         )
-    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
-    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    flags = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    window = window_args(function.__name__, rank, kernel_size, stride, padding, dilation, flags)
     if not serves(input):
         return _by_torch.avg_pool(input, *window, count_include_pad, divisor_override)
     return ops.avg_pool(input, *window, count_include_pad, divisor_override)
@@ -114,8 +135,7 @@ def traced_sum_pool(
         return handle_torch_function(
             function, (input,), input, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, dilation=dilation
         )
-    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
-    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    window = window_args(function.__name__, rank, kernel_size, stride, padding, dilation, {"ceil_mode": ceil_mode})
     return ops.sum_pool(input, *window) if serves(input) else _by_torch.sum_pool(input, *window)
 
 
@@ -142,8 +162,7 @@ def traced_max_pool(
             ceil_mode=ceil_mode,
             return_indices=return_indices,
         )
-    ints, sizing = _padding(function.__name__, rank, padding, ceil_mode)
-    window = (rank, _list(kernel_size), _list(stride), ints, _list(dilation), sizing)
+    window = window_args(function.__name__, rank, kernel_size, stride, padding, dilation, {"ceil_mode": ceil_mode})
     if not serves(input):
         return _by_torch.max_pool(input, *window, return_indices=return_indices)
     if not return_indices:
@@ -152,17 +171,24 @@ def traced_max_pool(
     return output, ops.max_pool_indices(offsets, input.shape[-rank:], *window)
 
 
-def _sizes(kept: Sequence[int], output_size: OutputSize) -> list[int]:
+def _sizes(name: str, kept: Sequence[int], output_size: OutputSize) -> list[int]:
     """One for each axis, None standing for the input's own size, of which ``kept`` are those of the spatial axes."""
-    if isinstance(output_size, (tuple, list)):
-        return [kept[axis] if size is None else size for axis, size in enumerate(output_size)]
-    return [output_size] * len(kept)  # type: ignore[list-item]
+    rank = len(kept)
+    if not isinstance(output_size, (tuple, list)):
+        _check(name, {}, output_size=output_size)
+        return [output_size] * rank  # type: ignore[list-item]
+    if len(output_size) != rank:
+        raise RuntimeError(f"{name}: output_size must be a single int or a tuple of {rank} elements, but got {len(output_size)}")
+    if rank == 1 and output_size[0] is None:
+        raise TypeError(f"{name}(): argument 'output_size' must be int or tuple of ints, not NoneType")
+    _check(name, {}, output_size=output_size)
+    return [kept[axis] if size is None else size for axis, size in enumerate(output_size)]
 
 
 def traced_adaptive_avg_pool(function: Callable[..., Tensor], rank: int, input: Tensor, output_size: OutputSize) -> Tensor:
     if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size)
-    sizes = _sizes(input.shape[-rank:], output_size)
+    sizes = _sizes(function.__name__, input.shape[-rank:], output_size)
     return ops.adaptive_avg_pool(input, sizes) if serves(input) else _by_torch.adaptive_avg_pool(input, sizes)
 
 
@@ -171,7 +197,7 @@ def traced_adaptive_max_pool(
 ) -> Any:
     if not is_dynamo_compiling():
         return handle_torch_function(function, (input,), input, output_size, return_indices=return_indices)
-    sizes = _sizes(input.shape[-rank:], output_size)
+    sizes = _sizes(function.__name__, input.shape[-rank:], output_size)
     if not serves(input):
         return _by_torch.adaptive_max_pool(input, sizes, return_indices)
     if not return_indices:

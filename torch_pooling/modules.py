@@ -78,10 +78,14 @@ class _Leaf(NotScriptable):
         return ", ".join(filter(None, [shown, *(f"{name}={value!r}" for name, value in changed.items())]))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Shows the constructor's real arguments: torch.nn's, and what a class adds as ``_keywords``."""
+        """Shows the constructor's real arguments: torch.nn's, and what a class adds as ``_keywords``; or its own, if it has one."""
         super().__init_subclass__(**kwargs)
         torchs = next((base for base in cls.__mro__ if base.__module__ == "torch.nn.modules.pooling"), None)
         if torchs is None:
+            return
+        if "__init__" in vars(cls):
+            own = inspect.signature(cls.__init__)
+            cls.__signature__ = own.replace(parameters=list(own.parameters.values())[1:])  # type: ignore[attr-defined]
             return
         signature = inspect.signature(torchs)
         extra = [

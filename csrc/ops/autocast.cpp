@@ -1,4 +1,5 @@
-// Autocast on the CPU, by torch's rule for its own pools: 3-D pools run in float32, 1-D and 2-D ones in the type they are given.
+// Autocast on the CPU, by torch's rule for its own pools: 3-D pools run in float32, 1-D and 2-D ones in the type they are given, and so
+// do sliding maxima with their indices in 3-D.
 // SPDX-License-Identifier: BSD-3-Clause
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
@@ -36,12 +37,6 @@ void implement(torch::Library& m) {
     BelowAutocast below;
     return max_pool(cast(input, rank),
                     Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing});
-  });
-  m.impl("max_pool_with_offsets", [](const Tensor& input, int64_t rank, SymList kernel_size, SymList stride, SymList padding,
-                                     SymList dilation, int64_t sizing, bool wide_offsets) {
-    BelowAutocast below;
-    return max_pool_with_offsets(
-        cast(input, rank), Sliding{rank, copy(kernel_size), copy(stride), copy(padding), copy(dilation), sizing}, wide_offsets);
   });
   m.impl("adaptive_avg_pool", [](const Tensor& input, SymList output_size) {
     BelowAutocast below;

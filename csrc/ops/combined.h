@@ -6,6 +6,8 @@
 
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "core/combined.h"
 #include "ops/pool.h"
 
@@ -17,6 +19,12 @@ struct CombinedArgs {
   int64_t form;                 // a Form
   c10::ArrayRef<int64_t> kinds;  // of each part: 0 averages, 1 maxima
   List<Int> sizes, stride, padding;
+
+  // No stride: adaptive windows. Packages of AOTInductor cannot hold a list of nothing; there, four zeros, which no rank has, say the same.
+  static bool is_nothing(List<Int> list) {
+    return list.empty() || (list.size() == 4 && std::all_of(list.begin(), list.end(), [](const Int& n) { return concrete(n) == 0; }));
+  }
+  bool adaptive() const { return is_nothing(stride); }
 };
 
 template <class Device>
@@ -35,7 +43,7 @@ struct CombinedPool {
 
   // As the user's function is called.
   static OpName name_of(const Args& args, const char* suffix = "") {
-    if (!args.stride.empty()) return {"mixed_pool", any_rank, suffix};
+    if (!args.adaptive()) return {"mixed_pool", any_rank, suffix};
     switch (static_cast<Form>(args.form)) {
       case Form::Concat: return {"concat_pool", any_rank, suffix};
       case Form::Mean: return {"avgmax_pool", any_rank, suffix};
@@ -58,10 +66,10 @@ struct CombinedPool {
     const bool mean = static_cast<Form>(args.form) == Form::Mean;
     TORCH_CHECK(!mean || (parts == 2 && args.kinds[0] == 0 && maxima == 1), "combined_pool: a mean is of averages and maxima, kinds [0, 1], but got ",
                 args.kinds);
-    const int64_t expected = args.rank * (args.stride.empty() ? parts : 1);
+    const int64_t expected = args.rank * (args.adaptive() ? parts : 1);
     TORCH_CHECK(static_cast<int64_t>(args.sizes.size()) == expected, "combined_pool: sizes must have ", expected, " elements, but got ",
                 args.sizes.size());
-    TORCH_CHECK(!args.stride.empty() || args.padding.empty(), "combined_pool: padding must be empty where stride is, but has ",
+    TORCH_CHECK(!args.adaptive() || Args::is_nothing(args.padding), "combined_pool: padding must be empty where stride is, but has ",
                 args.padding.size(), " elements");
   }
 
@@ -150,7 +158,7 @@ struct CombinedPool {
   static auto with_windows(const Args& args, size_t part, const Body& body) {
     const auto rank = static_cast<size_t>(args.rank);
     static const Int one(1);
-    if (!args.stride.empty()) {
+    if (!args.adaptive()) {
       return body(SlidingArgs<Int>{args.rank, args.sizes, args.stride, args.padding, List<Int>(one), 0});
     }
     return body(AdaptiveArgs<Int>{args.sizes.slice(part * rank, rank)});

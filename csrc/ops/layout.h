@@ -52,6 +52,10 @@ bool is_channels_last(const at::Tensor& tensor, int64_t rank) {
     const auto format = tensor.suggest_memory_format();
     return format == at::MemoryFormat::ChannelsLast || format == at::MemoryFormat::ChannelsLast3d;
   }
+  if constexpr (std::is_same_v<Int, c10::SymInt>) {
+    const auto contiguous = tensor.sym_is_contiguous();  // where that depends on data, it is what most tensors are
+    return !TORCH_GUARD_OR_TRUE(contiguous) && is_dense<Int>(tensor, rank, true);
+  }
   return !tensor.is_contiguous() && is_dense<Int>(tensor, rank, true);
 }
 

@@ -35,19 +35,26 @@ namespace {
 // nor in any library that we know of registers anything there; if one does, entering says so.
 constexpr auto mode = c10::DispatchKey::TESTING_ONLY_GenericMode;
 
+bool (*exports)() = nullptr;
+
 template <class List>
 SymSizes sizes(const List& list) {  // operators take int[] or SymInt[], and that changes between versions of torch
   return SymSizes(list.begin(), list.end());
 }
 int64_t as_sizing(bool ceil_mode) { return static_cast<int64_t>(ceil_mode ? Sizing::Ceil : Sizing::Floor); }
 
-// Each kind of operator: the types it takes here, and the call. An operator's arguments come as torch's schema has them.
+// Each kind of operator: the types it takes here, whether its lists have the lengths that torch asks for, and the call. An operator's
+// arguments come as torch's schema has them.
 template <int64_t rank>
 struct Max {
   static constexpr Types types = Types::Numbers;
+  template <class... Args>
+  static bool fits(const Args&...) {
+    return true;
+  }
   template <class List>
   static Sliding window(const List& kernel_size, const List& stride, const List& padding, const List& dilation, bool ceil_mode) {
-    return {rank, sizes(kernel_size), sizes(stride), sizes(padding), sizes(dilation), as_sizing(ceil_mode)};
+    return {rank, sizes(kernel_size), sizes(stride.empty() ? kernel_size : stride), sizes(padding), sizes(dilation), as_sizing(ceil_mode)};
   }
   template <class... Args>
   static Tensor run(const Tensor& input, const Args&... args) {
@@ -64,22 +71,37 @@ struct MaxWithIndices : Max<rank> {
 template <int64_t rank>
 struct Average {
   static constexpr Types types = Types::FloatingAndInt64;
+  template <class... Args>
+  static bool fits(const Args&...) {
+    return true;
+  }
   template <class List>
   static Tensor run(const Tensor& input, const List& kernel_size, const List& stride, const List& padding, bool ceil_mode,
                     bool count_include_pad, std::optional<int64_t> divisor_override = std::nullopt) {
-    return avg_pool(input, SlidingAverage{{rank, sizes(kernel_size), sizes(stride), sizes(padding), SymSizes(1, 1),
-                                           as_sizing(ceil_mode)}, {count_include_pad, divisor_override, false}});
+    const SymSizes steps = sizes(stride.empty() ? kernel_size : stride);
+    return avg_pool(input, SlidingAverage{{rank, sizes(kernel_size), steps, sizes(padding), SymSizes(1, 1), as_sizing(ceil_mode)},
+                                          {count_include_pad, divisor_override, false}});
   }
 };
+template <int64_t rank>
 struct AdaptiveAverage {
   static constexpr Types types = Types::Floating;
+  template <class List>
+  static bool fits(const List& output_size) {
+    return output_size.size() == rank;
+  }
   template <class List>
   static Tensor run(const Tensor& input, const List& output_size) {
     return avg_pool(input, Adaptive{sizes(output_size)});
   }
 };
+template <int64_t rank>
 struct AdaptiveMax {
   static constexpr Types types = Types::Numbers;
+  template <class List>
+  static bool fits(const List& output_size) {
+    return output_size.size() == rank;
+  }
   template <class List>
   static std::tuple<Tensor, Tensor> run(const Tensor& input, const List& output_size) {
     return max_pool_with_indices(input, Adaptive{sizes(output_size)});
@@ -98,12 +120,23 @@ bool runs_here(const Tensor& input, Types types) {
   return (keys.has(c10::DispatchKey::CPU) || (has_cuda && keys.has(c10::DispatchKey::CUDA))) && takes(types, input.scalar_type());
 }
 
+// Whether what is recorded now must be torch's: for ONNX, which knows none of our operators; and indices in torch.jit.trace, since ours
+// follow from sizes, which would be those of the example for ever.
+bool is_written_down(const Tensor& input, bool with_indices) {
+  const bool traced = c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::Tracer);
+  if (traced && with_indices) return true;
+  return (traced || input.key_set().has(c10::DispatchKey::Python)) && exports != nullptr && exports();
+}
+
+template <class Result>
+constexpr bool is_pair = !std::is_same_v<Result, Tensor>;
+
 template <class Op, class Ours, class Schema = typename Op::schema>
 struct Rerouted;
 template <class Op, class Ours, class Result, class... Args>
 struct Rerouted<Op, Ours, Result(const Tensor&, Args...)> {
   static Result call(const Tensor& input, Args... args) {
-    if (runs_here(input, Ours::types)) return Ours::run(input, args...);
+    if (runs_here(input, Ours::types) && Ours::fits(args...) && !is_written_down(input, is_pair<Result>)) return Ours::run(input, args...);
     const c10::impl::ExcludeDispatchKeyGuard excluded(mode);
     return Op::call(input, args...);
   }
@@ -133,14 +166,14 @@ void register_once() {
     reroute<avg_pool1d, Average<1>>(library);
     reroute<avg_pool2d, Average<2>>(library);
     reroute<avg_pool3d, Average<3>>(library);
-    reroute<adaptive_avg_pool1d, AdaptiveAverage>(library);
-    reroute<adaptive_avg_pool2d, AdaptiveAverage>(library);
-    reroute<adaptive_avg_pool3d, AdaptiveAverage>(library);
-    reroute<_adaptive_avg_pool2d, AdaptiveAverage>(library);
-    reroute<_adaptive_avg_pool3d, AdaptiveAverage>(library);
-    reroute<adaptive_max_pool1d, AdaptiveMax>(library);
-    reroute<adaptive_max_pool2d, AdaptiveMax>(library);
-    reroute<adaptive_max_pool3d, AdaptiveMax>(library);
+    reroute<adaptive_avg_pool1d, AdaptiveAverage<1>>(library);
+    reroute<adaptive_avg_pool2d, AdaptiveAverage<2>>(library);
+    reroute<adaptive_avg_pool3d, AdaptiveAverage<3>>(library);
+    reroute<_adaptive_avg_pool2d, AdaptiveAverage<2>>(library);
+    reroute<_adaptive_avg_pool3d, AdaptiveAverage<3>>(library);
+    reroute<adaptive_max_pool1d, AdaptiveMax<1>>(library);
+    reroute<adaptive_max_pool2d, AdaptiveMax<2>>(library);
+    reroute<adaptive_max_pool3d, AdaptiveMax<3>>(library);
     return library;
   }();
 }
@@ -156,6 +189,8 @@ int64_t enter_override() {
   c10::impl::tls_set_dispatch_key_included(mode, true);
   return ++depth;
 }
+
+void set_exports(bool (*function)()) { exports = function; }
 
 int64_t leave_override() {
   TORCH_CHECK(depth > 0, "override() must be left by the thread that entered it");

@@ -11,6 +11,8 @@ namespace torch_pooling::ops {
 // Contexts that this thread is inside of, after the call. The last one out leaves the thread as the first one found it.
 int64_t enter_override();
 int64_t leave_override();
+// What tells whether an ONNX exporter is at work; asked only of tensors that somebody looks at in Python.
+void set_exports(bool (*function)());
 
 // Kernels of ours run on dense tensors of the CPU and of CUDA, and sizes are worked out on meta; quantised, sparse and oneDNN
 // tensors have other keys, and so do other devices.

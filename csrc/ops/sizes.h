@@ -19,7 +19,9 @@ namespace torch_pooling {
 // Symbolic sizes divide with floor semantics and are checked non-negative where it matters.
 template <>
 inline c10::SymInt floor_div<c10::SymInt>(c10::SymInt a, c10::SymInt b) {
-  return a >= 0 ? a / b : c10::SymInt(0) - ((c10::SymInt(0) - a + b - 1) / b);
+  const auto x = a.maybe_as_int(), y = b.maybe_as_int();
+  if (x && y) return floor_div<int64_t>(*x, *y);
+  return a / b;  // of symbols, floors; of numbers, it would not
 }
 template <>
 inline c10::SymInt ceil_div<c10::SymInt>(c10::SymInt a, c10::SymInt b) {
@@ -80,6 +82,13 @@ inline void check_memory(const OpName& op, const char* name, const at::Tensor& t
   TORCH_CHECK(needed <= held, op, ": ", name, " of sizes ", tensor.sizes(), " needs a storage of ", needed, " bytes, but has one of ", held);
 }
 
+inline std::optional<int64_t> concrete(int64_t size) { return size; }
+inline std::optional<int64_t> concrete(const c10::SymInt& size) { return size.maybe_as_int(); }
+
+// Whether a size is at least that. One that depends on data is taken to be: only the run can tell.
+inline bool at_least(int64_t size, int64_t least) { return size >= least; }
+inline bool at_least(const c10::SymInt& size, int64_t least) { return TORCH_GUARD_OR_TRUE(size.sym_ge(least)); }
+
 // Which empty channels torch accepts: none, those of an unbatched input, or all.
 enum class NoChannels { Refused, Unbatched, Accepted };
 
@@ -100,7 +109,7 @@ Sizes<Int> leading_sizes(const OpName& op, const char* name, const at::Tensor& t
   sizes.channels = size_of(tensor, first, static_cast<const Int*>(nullptr));
   const bool skip = no_channels == NoChannels::Accepted || (no_channels == NoChannels::Unbatched && !sizes.batched);
   for (int64_t d = skip ? first + 1 : first; d < (spatial_may_be_empty ? first + 1 : dim); ++d) {
-    TORCH_CHECK(size_of(tensor, d, static_cast<const Int*>(nullptr)) != 0, op, ": expected ", name,
+    TORCH_CHECK(at_least(size_of(tensor, d, static_cast<const Int*>(nullptr)), 1), op, ": expected ", name,
                 " to have non-zero size for non-batch dimensions, but it has sizes ", shape_text<Int>(tensor), " with dimension ",
                 d, " being empty");
   }
@@ -121,12 +130,9 @@ void check_list(const OpName& op, const char* name, List<Int> list, int64_t rank
 
 template <class Int>
 void check_range(const OpName& op, const char* name, const Int& value, int64_t least, int64_t most) {
-  TORCH_CHECK(value >= least, op, ": ", name, " must be ", least == 0 ? "non-negative" : "greater than zero", ", but got ", value);
-  TORCH_CHECK(value <= most, op, ": ", name, " must be at most ", most, ", but got ", value);
+  TORCH_CHECK(at_least(value, least), op, ": ", name, " must be ", least == 0 ? "non-negative" : "greater than zero", ", but got ", value);
+  TORCH_CHECK(concrete(value).value_or(least) <= most, op, ": ", name, " must be at most ", most, ", but got ", value);
 }
-
-inline std::optional<int64_t> concrete(int64_t size) { return size; }
-inline std::optional<int64_t> concrete(const c10::SymInt& size) { return size.maybe_as_int(); }
 
 // Whether first times all sizes, none of them negative, is at most `most`: what is multiplied before torch looks at a tensor's sizes may not
 // wrap around. Sizes that are no numbers yet count as 1.
@@ -183,7 +189,7 @@ void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& s
       }
       const bool ceil_mode = sizing == Sizing::Ceil;
       const Int output = sliding_output_size<Int>(input, kernel, stride, padding, padding_end, dilation, ceil_mode);
-      TORCH_CHECK(output >= 1, op, ": the window is too large: spatial axis ", axis, " of size ", input, " with kernel_size ",
+      TORCH_CHECK(at_least(output, 1), op, ": the window is too large: spatial axis ", axis, " of size ", input, " with kernel_size ",
                   kernel, ", stride ", stride, ", padding ", padding, " and dilation ", dilation, " would give output size ", output);
       if constexpr (std::is_same_v<Int, int64_t>) {
         axes[3 - sizes.rank + axis] = Axis::sliding(input, kernel, stride, padding, padding_end, dilation, ceil_mode);
@@ -204,7 +210,7 @@ void place_windows(const OpName& op, const AdaptiveArgs<Int>& args, Sizes<Int>& 
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {
     const Int& output = args.output_size[static_cast<size_t>(axis)];
     const Int& input = sizes.input[static_cast<size_t>(axis)];
-    TORCH_CHECK(output >= 0, op, ": elements of output_size must be greater than or equal to 0, but got ", output);
+    TORCH_CHECK(at_least(output, 0), op, ": elements of output_size must be greater than or equal to 0, but got ", output);
     if constexpr (std::is_same_v<Int, int64_t>) {
       TORCH_CHECK(input <= std::numeric_limits<int64_t>::max() / std::max<int64_t>(1, output) - 1, op,
                   ": output_size ", output, " is too large for an input of size ", input);
