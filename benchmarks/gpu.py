@@ -197,21 +197,57 @@ def slowest(session: Session) -> None:
     assert session.results is not None, "slowest needs the rows of part 2"
     rows = [json.loads(line) for line in session.results.read_text().splitlines()[1:]]
     rows.sort(key=lambda row: row["ratio"].get("torch", math.inf))
-    wanted = list(dict.fromkeys((row["case"], row["dtype"], row["layout"]) for row in rows))[:5]
+    wanted = list(dict.fromkeys((row["case"], row["dtype"], row["layout"], row["mode"]) for row in rows))[:5]
     by_name = {case.name: case for case in CASES}
-    for name, dtype, layout in wanted:
+    for name, dtype, layout, mode in wanted:
         (case,) = session.cases([by_name[name]])
-        forward_backward(case, tensor(case, getattr(torch, dtype), layout, session.device.name))
-        print(name, dtype, layout, flush=True)
+        x = tensor(case, getattr(torch, dtype), layout, session.device.name)
+        if mode == "inference":
+            case.ours()(x)
+        else:
+            forward_backward(case, x)
+        print(name, dtype, layout, mode, flush=True)
     session.device.synchronize()
 
 
+# What no row comes to: several reductions at once, windows over three axes and wide ones with indices, other types, sizes of 64 bits'
+# kernels being too large for here.
+MORE: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Any]]] = {
+    "concat_pool": ((2, 40, 61, 67), functional.concat_pool),
+    "concat_pool of a few planes": ((1, 2, 300, 301), lambda x: functional.concat_pool(x, 3)),
+    "mixed_pool": ((1, 5, 70, 75), functional.mixed_pool),
+    "avgmax_pool": ((2, 40, 14, 14), functional.avgmax_pool),
+    "pyramid": ((2, 3, 130, 131), lambda x: functional.spatial_pyramid_pool(x, (1, 2, 4), "max")),
+    "max_pool3d 5": ((1, 3, 9, 10, 33), lambda x: functional.max_pool3d(x, 5, 1, 2, return_indices=True)[0]),
+    "max_pool2d 9": ((1, 3, 70, 75), lambda x: functional.max_pool2d(x, 9, 1, 4, return_indices=True)[0]),
+    "sum_pool2d 15": ((1, 3, 40, 75), lambda x: functional.sum_pool2d(x, 15, 2, 7)),
+}
+
+
+def others(session: Session) -> Iterator[tuple[str, Tensor, Callable[[Tensor], Any]]]:
+    for name, (shape, function) in MORE.items():
+        for dtype in (*BOTH, torch.float64):
+            for layout in LAYOUTS:
+                x = torch.randn(shape, device=session.device.name).to(dtype)
+                yield f"{name} {dtype} {layout}", x if layout == LAYOUTS[0] else x.movedim(1, -1).contiguous().movedim(-1, 1), function
+
+
 def reduced(session: Session) -> None:
-    """Every row once, on small tensors, for compute-sanitizer."""
+    """Every row once, on small tensors, and what the rows leave out: for compute-sanitizer."""
     for name, case, x in session.calls(session.cases(CASES, REDUCED), BOTH):
         forward_backward(case, x)
         session.device.synchronize()
         print(name, flush=True)
+    for name, x, function in others(session):
+        leaf = x.requires_grad_()
+        function(leaf).sum().backward()
+        torch.func.jvp(function, (x.detach(),), (torch.ones_like(x),))
+        session.device.synchronize()
+        print(name, flush=True)
+    whole = torch.arange(40, device=session.device.name).view(1, 1, 5, 8).to(torch.int8)
+    functional.max_pool2d(whole, 3, 2, 1, return_indices=True)
+    functional.max_pool2d(whole.long(), (5, 7), 1, return_indices=True)
+    session.device.synchronize()
 
 
 WHAT = {each.__name__: each for each in (determinism, graphs, large, copies, compiled, jax, slowest, reduced)}
