@@ -6,17 +6,16 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
-#include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch/csrc/utils/python_symnode.h>
 
 #include <cstdlib>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "cpu/first_touch.h"
 #include "cpu/isa.h"
+#include "ops/call_site.h"
 #include "ops/calls.h"
 #include "ops/override.h"
 
@@ -24,37 +23,8 @@ namespace torch_pooling {
 namespace {
 
 namespace py = pybind11;
+using ops::Call;
 using ops::SymSizes;
-
-// A size that torch.jit.trace follows: element `index` of a list of `size`, which is a tensor to the tracer.
-struct Followed {
-  const char* name;
-  size_t size, index;
-  at::Tensor value;
-};
-
-// What an error says it is about: avg_pool2d(): argument 'stride'. And the sizes that the tracer follows, which it is told again before
-// each operator; else the graph would keep the numbers of the example.
-struct Call {
-  const char* stem;
-  int64_t rank;
-  mutable std::vector<Followed> followed{};
-
-  void follow(const char* name, size_t size, size_t index, const at::Tensor& value) const {
-    followed.push_back({name, size, index, value});
-  }
-  void follow_size(const char* name, size_t size, size_t index, const at::Tensor& input, int64_t axis) const {
-    if (torch::jit::tracer::isTracing()) follow(name, size, index, torch::jit::tracer::getSizeOf(input, axis));
-  }
-  void announce() const {
-    for (const Followed& each : followed) {
-      torch::jit::tracer::ArgumentStash::stashIntArrayRefElem(each.name, each.size, each.index, each.value);
-    }
-  }
-  std::string text(const char* name) const {
-    return std::string(stem) + std::to_string(rank) + "d(): argument '" + name + "'";
-  }
-};
 
 [[noreturn]] void refuse(const Call& call, const char* name, const char* expected, PyObject* got) {
   TORCH_CHECK_TYPE(false, call.text(name), " must be ", expected, ", not ", Py_TYPE(got)->tp_name);
@@ -104,10 +74,7 @@ SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool no
 SymSizes parse_stride(const Call& call, PyObject* value, const SymSizes& kernel_size) {
   SymSizes stride = parse_ints(call, "stride", value, true);
   if (!stride.empty()) return stride;
-  for (size_t n = call.followed.size(); n-- > 0;) {
-    const Followed& size = call.followed[n];
-    if (std::string_view(size.name) == "kernel_size") call.follow("stride", size.size, size.index, at::Tensor(size.value));
-  }
+  call.follow_also("kernel_size", "stride");
   return kernel_size;
 }
 
@@ -143,9 +110,7 @@ void parse_padding(const Call& call, PyObject* value, bool ceil_mode, ops::Slidi
     if (!is_sequence(pair.ptr())) refuse(call, "padding", "one (begin, end) pair for each axis", pair.ptr());
     const size_t before = call.followed.size();
     const SymSizes ends = parse_ints(call, "padding", pair.ptr());
-    for (size_t n = before; n < call.followed.size(); ++n) {
-      call.followed[n].size = 2 * rank, call.followed[n].index = call.followed[n].index * rank + axis;
-    }
+    call.spread_from(before, rank, axis);
     TORCH_CHECK(ends.size() == 2, call.stem, call.rank, "d: padding must have (begin, end) pairs, but got ", ends.size(),
                 " values for axis ", axis);
     window.padding[axis] = ends[0], window.padding[rank + axis] = ends[1];
@@ -191,9 +156,7 @@ PyObject* max_pool_result(const Call& call, const at::Tensor& input, const Windo
     at::Tensor offsets;
     std::tie(output, offsets) = ops::max_pool_with_offsets(input, window, true);  // 32-bit ones whatever the sizes will be
     if constexpr (std::is_same_v<Window, ops::Adaptive>) call.followed.clear();  // whose indices follow from the input's sizes alone
-    for (size_t axis = 0; axis < rank; ++axis) {
-      call.follow_size("input_size", rank, axis, input, input.dim() - call.rank + static_cast<int64_t>(axis));
-    }
+    call.follow_sizes("input_size", input);
     call.announce();
     indices = ops::max_pool_indices(offsets, input.sym_sizes().slice(static_cast<size_t>(input.dim()) - rank), window);
   } else {

@@ -84,12 +84,12 @@ def onnx_adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
 
 def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_indices: bool = False) -> Any:
     rank = len(output_size)
-    if all(size == 1 for size in output_size):
-        if not return_indices:
-            return _global(input, rank, "max")
-        if not torch.jit.is_tracing():
-            return _by_torch.adaptive_max_pool(input, output_size, True)
+    of_all = all(size == 1 for size in output_size)
+    if of_all and not return_indices:
+        return _global(input, rank, "max")
     even = _even(input, output_size)
+    if of_all and even is None:  # a size is not known
+        return tuple(part.reshape(*part.shape, *(1,) * rank) for part in input.flatten(-rank).max(-1))
     if even is not None:
         if return_indices:
             return getattr(F, f"max_pool{rank}d")(_by_torch.pinned(input, rank), even, even, return_indices=True)
