@@ -47,7 +47,7 @@ c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
 
 // One of `size` in a list. To torch.jit.trace the sizes of a tensor are tensors.
 c10::SymInt parse_element(const Call& call, const char* name, PyObject* value, size_t size, size_t index) {
-  if (!THPVariable_Check(value) || !torch::jit::tracer::isTracing()) return parse_int(call, name, value);
+  if (PyLong_CheckExact(value) || !torch::jit::tracer::isTracing() || !THPVariable_Check(value)) return parse_int(call, name, value);
   const torch::jit::tracer::NoWarn quiet;  // of the number that is read here: the graph does not keep it
   c10::SymInt number = parse_int(call, name, value);
   call.follow(name, size, index, THPVariable_Unpack(value));
