@@ -55,27 +55,24 @@ c10::SymInt parse_element(const Call& call, const char* name, PyObject* value, s
 }
 
 // A single int, or a sequence of them; its length is checked by the operator.
-SymSizes parse_ints(const Call& call, const char* name, PyObject* value, bool none_is_empty = false) {
-  SymSizes result;
-  if (none_is_empty && value == Py_None) return result;
+void parse_ints(const Call& call, const char* name, PyObject* value, SymSizes& result) {
   if (PyTuple_Check(value) || PyList_Check(value)) {
     const py::object sequence = py::reinterpret_steal<py::object>(PySequence_Fast(value, "expected a sequence"));
     const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
     for (Py_ssize_t i = 0; i < size; ++i) {
       result.push_back(parse_element(call, name, PySequence_Fast_GET_ITEM(sequence.ptr(), i), static_cast<size_t>(size), static_cast<size_t>(i)));
     }
-    return result;
+  } else {
+    result.push_back(parse_element(call, name, value, 1, 0));
   }
-  result.push_back(parse_element(call, name, value, 1, 0));
-  return result;
 }
 
 // None: the kernel's. Operators would take an empty list for it, but packages of AOTInductor do not keep empty lists.
-SymSizes parse_stride(const Call& call, PyObject* value, const SymSizes& kernel_size) {
-  SymSizes stride = parse_ints(call, "stride", value, true);
-  if (!stride.empty()) return stride;
+void parse_stride(const Call& call, PyObject* value, ops::Sliding& window) {
+  if (value != Py_None) parse_ints(call, "stride", value, window.stride);
+  if (!window.stride.empty()) return;
   call.follow_also("kernel_size", "stride");
-  return kernel_size;
+  window.stride = window.kernel_size;
 }
 
 bool is_sequence(PyObject* value) { return PyTuple_Check(value) || PyList_Check(value); }
@@ -96,7 +93,7 @@ void parse_padding(const Call& call, PyObject* value, bool ceil_mode, ops::Slidi
   }
   if (!is_sequence(value) || PySequence_Size(value) == 0
       || !is_sequence(py::reinterpret_steal<py::object>(PySequence_GetItem(value, 0)).ptr())) {
-    window.padding = parse_ints(call, "padding", value);
+    parse_ints(call, "padding", value, window.padding);
     TORCH_CHECK(window.padding.size() != 2 * rank, call.stem, call.rank, "d: padding must be a single int or a tuple of ", rank,
                 " ints, but got ", 2 * rank, " values");
     return;
@@ -109,7 +106,8 @@ void parse_padding(const Call& call, PyObject* value, bool ceil_mode, ops::Slidi
     const py::object pair = py::reinterpret_steal<py::object>(PySequence_GetItem(value, static_cast<Py_ssize_t>(axis)));
     if (!is_sequence(pair.ptr())) refuse(call, "padding", "one (begin, end) pair for each axis", pair.ptr());
     const size_t before = call.followed.size();
-    const SymSizes ends = parse_ints(call, "padding", pair.ptr());
+    SymSizes ends;
+    parse_ints(call, "padding", pair.ptr(), ends);
     call.spread_from(before, rank, axis);
     TORCH_CHECK(ends.size() == 2, call.stem, call.rank, "d: padding must have (begin, end) pairs, but got ", ends.size(),
                 " values for axis ", axis);
@@ -128,10 +126,11 @@ const at::Tensor& parse_tensor(const Call& call, PyObject* value) {
   return THPVariable_Unpack(value);
 }
 
-PyObject* wrap(const at::Tensor& tensor) { return THPVariable_Wrap(tensor); }
-PyObject* wrap(const at::Tensor& first, const at::Tensor& second) {
-  const py::object a = py::reinterpret_steal<py::object>(wrap(first));
-  const py::object b = py::reinterpret_steal<py::object>(wrap(second));
+// Moved into Python's hands: a handle that stays behind is counted twice, as in to_dense.
+PyObject* wrap(at::Tensor&& tensor) { return THPVariable_Wrap(std::move(tensor)); }
+PyObject* wrap(at::Tensor&& first, at::Tensor&& second) {
+  const py::object a = py::reinterpret_steal<py::object>(wrap(std::move(first)));
+  const py::object b = py::reinterpret_steal<py::object>(wrap(std::move(second)));
   return PyTuple_Pack(2, a.ptr(), b.ptr());
 }
 
@@ -167,7 +166,7 @@ PyObject* max_pool_result(const Call& call, const at::Tensor& input, const Windo
       output = ops::max_pool(input, window);
     }
   }
-  return return_indices ? wrap(output, indices) : wrap(output);
+  return return_indices ? wrap(std::move(output), std::move(indices)) : wrap(std::move(output));
 }
 
 bool truth(PyObject* value) {
@@ -223,21 +222,21 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::SlidingAverage window;
   window.rank = rank;
-  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_stride(call, args[3], window.kernel_size);
+  parse_ints(call, "kernel_size", args[2], window.kernel_size);
+  parse_stride(call, args[3], window);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   window.average.count_include_pad = parse_bool(call, "count_include_pad", args[6]);
   if (args[7] != Py_None) {
     window.average.divisor_override = parse_int(call, "divisor_override", args[7]).guard_int(__FILE__, __LINE__);
   }
-  window.dilation = parse_ints(call, "dilation", args[8]);
+  parse_ints(call, "dilation", args[8], window.dilation);
   at::Tensor output;
   call.announce();
   {
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
   }
-  return wrap(output);
+  return wrap(std::move(output));
   END_HANDLE_TH_ERRORS
 }
 
@@ -250,17 +249,17 @@ PyObject* sum_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::SlidingSum window;
   window.rank = rank;
-  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_stride(call, args[3], window.kernel_size);
+  parse_ints(call, "kernel_size", args[2], window.kernel_size);
+  parse_stride(call, args[3], window);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
-  window.dilation = parse_ints(call, "dilation", args[6]);
+  parse_ints(call, "dilation", args[6], window.dilation);
   at::Tensor output;
   call.announce();
   {
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
   }
-  return wrap(output);
+  return wrap(std::move(output));
   END_HANDLE_TH_ERRORS
 }
 
@@ -273,10 +272,10 @@ PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   ops::Sliding window;
   window.rank = rank;
-  window.kernel_size = parse_ints(call, "kernel_size", args[2]);
-  window.stride = parse_stride(call, args[3], window.kernel_size);
+  parse_ints(call, "kernel_size", args[2], window.kernel_size);
+  parse_stride(call, args[3], window);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[6]), window);
-  window.dilation = parse_ints(call, "dilation", args[5]);
+  parse_ints(call, "dilation", args[5], window.dilation);
   return max_pool_result(call, input, window, truth(args[7]));
   END_HANDLE_TH_ERRORS
 }
@@ -323,7 +322,7 @@ PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
     Unlocked unlocked(input);
     output = ops::avg_pool(input, window);
   }
-  return wrap(output);
+  return wrap(std::move(output));
   END_HANDLE_TH_ERRORS
 }
 

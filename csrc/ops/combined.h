@@ -195,8 +195,9 @@ struct CombinedPool {
     if (!plan.channels_last || rank == 0) return Device::empty(sizes, like.options().dtype(type));
     return Device::empty_strided(sizes, dense_strides<Int>(sizes, rank, true), like.options().dtype(type));
   }
-  static Tensor to_plan(const Tensor& tensor, const Plan& plan) {
-    return tensor.dim() == 2 ? tensor.contiguous() : to_dense(tensor, tensor.dim() - 2, plan.channels_last);
+  static Dense to_plan(const Tensor& tensor, const Plan& plan) {
+    if (!tensor.defined()) return Dense::borrowed(tensor);
+    return tensor.dim() == 2 ? Dense::owned(tensor.contiguous()) : to_dense(tensor, tensor.dim() - 2, plan.channels_last);
   }
 
   static Tensor pool(const Tensor& input, const Args& args) {
@@ -205,8 +206,8 @@ struct CombinedPool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
-      const Tensor from = to_dense(input, args.rank, p.channels_last);
-      Device::combined_pool(p.combined, from.const_data_ptr(), output.mutable_data_ptr(), nullptr, OffsetType::UInt8);
+      const Dense from = to_dense(input, args.rank, p.channels_last);
+      Device::combined_pool(p.combined, from->const_data_ptr(), output.mutable_data_ptr(), nullptr, OffsetType::UInt8);
     }
     return output;
   }
@@ -230,8 +231,8 @@ struct CombinedPool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return {output, offsets};
       const typename Device::Guard guard(input);
-      const Tensor from = to_dense(input, args.rank, p.channels_last);
-      Device::combined_pool(p.combined, from.const_data_ptr(), output.mutable_data_ptr(), offsets.mutable_data_ptr(), type);
+      const Dense from = to_dense(input, args.rank, p.channels_last);
+      Device::combined_pool(p.combined, from->const_data_ptr(), output.mutable_data_ptr(), offsets.mutable_data_ptr(), type);
     }
     return {output, offsets};
   }
@@ -256,8 +257,8 @@ struct CombinedPool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
-      const Tensor from = to_dense(input, args.rank, p.channels_last), at = codes.defined() ? to_plan(codes, p) : codes;
-      Device::combined_pool_gather(p.combined, from.const_data_ptr(), at.defined() ? at.const_data_ptr() : nullptr, type,
+      const Dense from = to_dense(input, args.rank, p.channels_last), at = to_plan(codes, p);
+      Device::combined_pool_gather(p.combined, from->const_data_ptr(), at->defined() ? at->const_data_ptr() : nullptr, type,
                                    output.mutable_data_ptr());
     }
     return output;
@@ -273,8 +274,8 @@ struct CombinedPool {
     if constexpr (Device::computes) {
       if (grad_input.numel() == 0) return grad_input;
       const typename Device::Guard guard(grad_output);
-      const Tensor from = to_plan(grad_output, p), at = codes.defined() ? to_plan(codes, p) : codes;
-      Device::combined_pool_backward(p.combined, from.const_data_ptr(), at.defined() ? at.const_data_ptr() : nullptr, type,
+      const Dense from = to_plan(grad_output, p), at = to_plan(codes, p);
+      Device::combined_pool_backward(p.combined, from->const_data_ptr(), at->defined() ? at->const_data_ptr() : nullptr, type,
                                      grad_input.mutable_data_ptr());
     }
     return grad_input;

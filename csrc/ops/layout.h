@@ -4,6 +4,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
+#include <c10/util/MaybeOwned.h>
 
 #include "ops/sizes.h"
 
@@ -59,11 +60,14 @@ bool is_channels_last(const at::Tensor& tensor, int64_t rank) {
   return !tensor.is_contiguous() && is_dense<Int>(tensor, rank, true);
 }
 
-inline at::Tensor to_dense(const at::Tensor& tensor, int64_t rank, bool channels_last) {
-  if (is_dense<int64_t>(tensor, rank, channels_last)) return tensor;
-  if (!channels_last) return tensor.contiguous();
+// The tensor itself, borrowed, where it is dense. Another handle of it would cost what a small pool does: torch counts the first one
+// beside Python's in Python, too, for which it takes the interpreter's lock.
+using Dense = c10::MaybeOwned<at::Tensor>;
+inline Dense to_dense(const at::Tensor& tensor, int64_t rank, bool channels_last) {
+  if (channels_last ? is_dense<int64_t>(tensor, rank, true) : tensor.is_contiguous()) return Dense::borrowed(tensor);
+  if (!channels_last) return Dense::owned(tensor.contiguous());
   const int64_t channel = tensor.dim() - rank - 1;
-  return tensor.movedim(channel, -1).contiguous().movedim(-1, channel);
+  return Dense::owned(tensor.movedim(channel, -1).contiguous().movedim(-1, channel));
 }
 
 }  // namespace torch_pooling::ops

@@ -68,7 +68,7 @@ struct InputSpace {  // the space of the input, which a gradient must be brought
 };
 
 inline bool needs_node(const Tensor& input) { return at::GradMode::is_enabled() && input.requires_grad(); }
-inline bool has_tangent(const Tensor& input) { return torch::autograd::isFwGradDefined(input); }
+inline bool has_tangent(const Tensor& input) { return input.defined() && input._fw_grad(0).defined(); }
 
 // result = linear(input), differentiated by `node` (null: none) backwards and by the same map forwards.
 template <class N, class Linear>

@@ -156,8 +156,8 @@ struct Pool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
-      const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
-      Device::avg_pool(problem, dense.const_data_ptr(), output.mutable_data_ptr());
+      const Dense dense = to_dense(input, sizes.rank, channels_last);
+      Device::avg_pool(problem, dense->const_data_ptr(), output.mutable_data_ptr());
     }
     return output;
   }
@@ -173,8 +173,8 @@ struct Pool {
     if constexpr (Device::computes) {
       if (grad_input.numel() == 0) return grad_input;
       const typename Device::Guard guard(grad_output);
-      const at::Tensor dense = to_dense(grad_output, sizes.rank, channels_last);
-      Device::avg_pool_backward(problem, dense.const_data_ptr(), grad_input.mutable_data_ptr());
+      const Dense dense = to_dense(grad_output, sizes.rank, channels_last);
+      Device::avg_pool_backward(problem, dense->const_data_ptr(), grad_input.mutable_data_ptr());
     }
     return grad_input;
   }
@@ -188,8 +188,8 @@ struct Pool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
-      const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
-      Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense.const_data_ptr(), output.mutable_data_ptr(), nullptr,
+      const Dense dense = to_dense(input, sizes.rank, channels_last);
+      Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense->const_data_ptr(), output.mutable_data_ptr(), nullptr,
                        OffsetType::UInt8);
     }
     return output;
@@ -208,8 +208,8 @@ struct Pool {
     if constexpr (Device::computes) {
       if (output.numel() == 0) return {output, offsets};
       const typename Device::Guard guard(input);
-      const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
-      Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense.const_data_ptr(), output.mutable_data_ptr(),
+      const Dense dense = to_dense(input, sizes.rank, channels_last);
+      Device::max_pool(problem_of(sizes, axes, dtype, channels_last), dense->const_data_ptr(), output.mutable_data_ptr(),
                        offsets.mutable_data_ptr(), type);
     }
     return {output, offsets};
@@ -245,13 +245,13 @@ struct Pool {
     const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, args, false, axes);
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, dtype, channels_last);
-      const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      const OffsetsName name = check_in_window(op, problem, dense_offsets, type);
+      const Dense dense_offsets = to_dense(offsets, sizes.rank, channels_last);
+      const OffsetsName name = check_in_window(op, problem, *dense_offsets, type);
       at::Tensor grad_input = empty(sizes, sizes.input, channels_last, grad_output.scalar_type(), grad_output);
       if (grad_input.numel() == 0) return grad_input;
       const typename Device::Guard guard(grad_output);
-      const at::Tensor dense = to_dense(grad_output, sizes.rank, channels_last);
-      Device::max_pool_backward(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type, name,
+      const Dense dense = to_dense(grad_output, sizes.rank, channels_last);
+      Device::max_pool_backward(problem, dense->const_data_ptr(), dense_offsets->const_data_ptr(), type, name,
                                 grad_input.mutable_data_ptr());
       return grad_input;
     } else {
@@ -274,13 +274,13 @@ struct Pool {
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, dtype, channels_last);
-      const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      check_in_window(op, problem, dense_offsets, type);
+      const Dense dense_offsets = to_dense(offsets, sizes.rank, channels_last);
+      check_in_window(op, problem, *dense_offsets, type);
       at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
-      const at::Tensor dense = to_dense(input, sizes.rank, channels_last);
-      Device::max_pool_gather(problem, dense.const_data_ptr(), dense_offsets.const_data_ptr(), type, output.mutable_data_ptr());
+      const Dense dense = to_dense(input, sizes.rank, channels_last);
+      Device::max_pool_gather(problem, dense->const_data_ptr(), dense_offsets->const_data_ptr(), type, output.mutable_data_ptr());
       return output;
     } else {
       return empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
@@ -295,12 +295,12 @@ struct Pool {
     const bool channels_last = is_channels_last<Int>(offsets, sizes.rank);
     if constexpr (Device::computes) {
       const Problem problem = problem_of(sizes, axes, DType::Int64, channels_last);
-      const at::Tensor dense_offsets = to_dense(offsets, sizes.rank, channels_last);
-      check_in_window(op, problem, dense_offsets, type);
+      const Dense dense_offsets = to_dense(offsets, sizes.rank, channels_last);
+      check_in_window(op, problem, *dense_offsets, type);
       at::Tensor indices = empty(sizes, sizes.output, channels_last, at::kLong, offsets);
       if (indices.numel() == 0) return indices;
       const typename Device::Guard guard(offsets);
-      Device::max_pool_indices(problem, dense_offsets.const_data_ptr(), type, static_cast<int64_t*>(indices.mutable_data_ptr()));
+      Device::max_pool_indices(problem, dense_offsets->const_data_ptr(), type, static_cast<int64_t*>(indices.mutable_data_ptr()));
       return indices;
     } else {
       return empty(sizes, sizes.output, channels_last, at::kLong, offsets);

@@ -76,10 +76,11 @@ inline void check_rank(const OpName& op, int64_t rank) {
 // A tensor keeps its sizes when its storage is taken away (resize_(0), which sharding does between uses) or was made too small.
 inline void check_memory(const OpName& op, const char* name, const at::Tensor& tensor) {
   if (tensor.numel() == 0) return;
+  const c10::IntArrayRef sizes = tensor.sizes(), strides = tensor.strides();
   int64_t last = tensor.storage_offset();
-  for (int64_t d = 0; d < tensor.dim(); ++d) last += (tensor.size(d) - 1) * tensor.stride(d);
+  for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * strides[d];
   const auto needed = static_cast<size_t>(last + 1) * tensor.itemsize(), held = tensor.storage().nbytes();
-  TORCH_CHECK(needed <= held, op, ": ", name, " of sizes ", tensor.sizes(), " needs a storage of ", needed, " bytes, but has one of ", held);
+  TORCH_CHECK(needed <= held, op, ": ", name, " of sizes ", sizes, " needs a storage of ", needed, " bytes, but has one of ", held);
 }
 
 inline std::optional<int64_t> concrete(int64_t size) { return size; }
