@@ -14,68 +14,72 @@ namespace {
 using Override = std::optional<int64_t>;
 
 template <class Window>
-struct AvgPoolNode : LinearNode {  // of avg_pool and sum_pool
+struct AvgPoolMap {  // of avg_pool and sum_pool
+  static constexpr const char* name = "AvgPoolBackward";
   Window window;
-  InputSpace place;
-  Tensor apply_to(const Tensor& grad) override { return avg_pool_backward(grad, place.size, window, place.channels_last); }
-  std::string name() const override { return "AvgPoolBackward"; }
-};
-template <class Window>
-struct AvgPoolBackwardNode : LinearNode {  // of avg_pool_backward
-  Window window;
-  Tensor apply_to(const Tensor& grad) override { return avg_pool(grad, window); }
-  std::string name() const override { return "AvgPoolBackwardBackward"; }
-};
-template <class Window>
-struct MaxPoolNode : LinearNode {  // of max_pool and max_pool_gather
-  Window window;
-  InputSpace place;
-  SavedVariable offsets;
-  Tensor apply_to(const Tensor& grad) override {
-    return max_pool_backward(grad, offsets.unpack(), place.size, window, place.channels_last);
+  bool channels_last;
+  Tensor operator()(const Tensor& grad, SymList size, const Tensor&) const { return avg_pool_backward(grad, size, window, channels_last); }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    ops::each_number(window, visit), visit(channels_last);
   }
-  void release_variables() override { offsets.reset_data(); }
-  std::string name() const override { return "MaxPoolBackward"; }
 };
 template <class Window>
-struct MaxPoolBackwardNode : LinearNode {  // of max_pool_backward
+struct AvgPoolBackwardMap {  // of avg_pool_backward
+  static constexpr const char* name = "AvgPoolBackwardBackward";
   Window window;
-  SavedVariable offsets;
-  Tensor apply_to(const Tensor& grad) override { return max_pool_gather(grad, offsets.unpack(), window); }
-  void release_variables() override { offsets.reset_data(); }
-  std::string name() const override { return "MaxPoolBackwardBackward"; }
+  Tensor operator()(const Tensor& grad, SymList, const Tensor&) const { return avg_pool(grad, window); }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    ops::each_number(window, visit);
+  }
+};
+template <class Window>
+struct MaxPoolMap {  // of max_pool and max_pool_gather
+  static constexpr const char* name = "MaxPoolBackward";
+  Window window;
+  bool channels_last;
+  Tensor operator()(const Tensor& grad, SymList size, const Tensor& offsets) const {
+    return max_pool_backward(grad, offsets, size, window, channels_last);
+  }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    ops::each_number(window, visit), visit(channels_last);
+  }
+};
+template <class Window>
+struct MaxPoolBackwardMap {  // of max_pool_backward
+  static constexpr const char* name = "MaxPoolBackwardBackward";
+  Window window;
+  Tensor operator()(const Tensor& grad, SymList, const Tensor& offsets) const { return max_pool_gather(grad, offsets, window); }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    ops::each_number(window, visit);
+  }
 };
 
 template <class Window>
 Tensor avg_pool_autograd(const Tensor& input, const Window& window) {
-  NodePointer<AvgPoolNode<Window>> node;
+  NodePointer<LinearNode<AvgPoolMap<Window>>> node;
   if (needs_node(input)) {
-    node = make_node<AvgPoolNode<Window>>();
-    node->window = window;
-    node->place = InputSpace::of(input, window.spatial_rank());
+    const InputSpace place = InputSpace::of(input, window.spatial_rank());
+    node = make_node<AvgPoolMap<Window>>({window, place.channels_last}, place.size);
   }
   return linear(input, node, [&](const Tensor& x) { return avg_pool(x, window); });
 }
 
 template <class Window>
 Tensor avg_pool_backward_autograd(const Tensor& grad_output, SymList input_size, const Window& window, bool channels_last) {
-  NodePointer<AvgPoolBackwardNode<Window>> node;
-  if (needs_node(grad_output)) {
-    node = make_node<AvgPoolBackwardNode<Window>>();
-    node->window = window;
-  }
+  NodePointer<LinearNode<AvgPoolBackwardMap<Window>>> node;
+  if (needs_node(grad_output)) node = make_node<AvgPoolBackwardMap<Window>>({window});
   return linear(grad_output, node, [&](const Tensor& x) { return avg_pool_backward(x, input_size, window, channels_last); });
 }
 
 template <class Window>
-NodePointer<MaxPoolNode<Window>> max_pool_node(const Tensor& input, const Tensor& offsets, const Window& window,
-                                               const InputSpace& place) {
-  NodePointer<MaxPoolNode<Window>> node;
-  if (!needs_node(input)) return node;
-  node = make_node<MaxPoolNode<Window>>();
-  node->window = window;
-  node->place = place;
-  node->offsets = SavedVariable(offsets, false);
+NodePointer<LinearNode<MaxPoolMap<Window>>> max_pool_node(const Tensor& input, const Tensor& offsets, const Window& window,
+                                                          const InputSpace& place) {
+  if (!needs_node(input)) return {};
+  auto node = make_node<MaxPoolMap<Window>>({window, place.channels_last}, place.size, offsets);
   node->set_next_edges(torch::autograd::collect_next_edges(input));
   return node;
 }
@@ -109,20 +113,15 @@ Tensor max_pool_autograd(const Tensor& input, const Window& window) {
 template <class Window>
 Tensor max_pool_backward_autograd(const Tensor& grad_output, const Tensor& offsets, SymList input_size, const Window& window,
                                   bool channels_last) {
-  NodePointer<MaxPoolBackwardNode<Window>> node;
-  if (needs_node(grad_output)) {
-    node = make_node<MaxPoolBackwardNode<Window>>();
-    node->window = window;
-    node->offsets = SavedVariable(offsets, false);
-  }
+  NodePointer<LinearNode<MaxPoolBackwardMap<Window>>> node;
+  if (needs_node(grad_output)) node = make_node<MaxPoolBackwardMap<Window>>({window}, {}, offsets);
   return linear(grad_output, node,
                 [&](const Tensor& x) { return max_pool_backward(x, offsets, input_size, window, channels_last); });
 }
 
 template <class Window>
 Tensor max_pool_gather_autograd(const Tensor& input, const Tensor& offsets, const Window& window) {
-  NodePointer<MaxPoolNode<Window>> node =
-      max_pool_node(input, offsets, window, InputSpace::of(input, window.spatial_rank()));
+  const auto node = max_pool_node(input, offsets, window, InputSpace::of(input, window.spatial_rank()));
   return linear(input, node, [&](const Tensor& x) { return max_pool_gather(x, offsets, window); });
 }
 

@@ -24,6 +24,12 @@ struct Shape {  // the arguments, owned
   Shape(int64_t rank, int64_t form, Kinds kinds, SymList sizes, SymList stride, SymList padding)
       : rank(rank), form(form), kinds(kinds.begin(), kinds.end()), sizes(sizes.begin(), sizes.end()),
         stride(stride.begin(), stride.end()), padding(padding.begin(), padding.end()) {}
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    visit(rank), visit(form), visit(static_cast<int64_t>(kinds.size()));
+    for (const int64_t kind : kinds) visit(kind);
+    for (const SymSizes* list : {&sizes, &stride, &padding}) ops::each_number(*list, visit);
+  }
   bool has_max() const { return std::find(kinds.begin(), kinds.end(), 1) != kinds.end(); }
   bool is_symbolic() const {
     return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& s) { return s.is_symbolic(); });
@@ -54,36 +60,35 @@ Tensor backward(const Tensor& grad_output, const Offsets& offsets, SymList input
   return op.call(grad_output, offsets, input_size, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding, channels_last);
 }
 
+Offsets codes(const Tensor& offsets) { return offsets.defined() ? Offsets(offsets) : std::nullopt; }
+
 // Both ways keep the offsets, where there are any.
-struct CombinedNode : LinearNode {
+struct CombinedPoolMap {
+  static constexpr const char* name = "CombinedPoolBackward";
   Shape shape;
-  bool saved = false;
-  SavedVariable offsets;
-  void save(const Offsets& codes) {
-    saved = codes.has_value();
-    if (saved) offsets = SavedVariable(*codes, false);
+  bool channels_last;
+  Tensor operator()(const Tensor& grad, SymList size, const Tensor& offsets) const {
+    return backward(grad, codes(offsets), size, shape, channels_last);
   }
-  Offsets codes() { return saved ? Offsets(offsets.unpack()) : std::nullopt; }
-  void release_variables() override { offsets.reset_data(); }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    shape.each_number(visit), visit(channels_last);
+  }
 };
-struct CombinedPoolNode : CombinedNode {
-  InputSpace space;
-  Tensor apply_to(const Tensor& grad) override { return backward(grad, codes(), space.size, shape, space.channels_last); }
-  std::string name() const override { return "CombinedPoolBackward"; }
-};
-struct CombinedPoolBackwardNode : CombinedNode {
-  Tensor apply_to(const Tensor& grad) override { return gather(grad, codes(), shape); }
-  std::string name() const override { return "CombinedPoolBackwardBackward"; }
+struct CombinedPoolBackwardMap {
+  static constexpr const char* name = "CombinedPoolBackwardBackward";
+  Shape shape;
+  Tensor operator()(const Tensor& grad, SymList, const Tensor& offsets) const { return gather(grad, codes(offsets), shape); }
+  template <class Visit>
+  void each_number(const Visit& visit) const {
+    shape.each_number(visit);
+  }
 };
 
-NodePointer<CombinedPoolNode> pool_node(const Tensor& input, const Offsets& offsets, const Shape& shape) {
-  NodePointer<CombinedPoolNode> node;
-  if (!needs_node(input)) return node;
-  node = make_node<CombinedPoolNode>();
-  node->shape = shape;
-  node->space = InputSpace::of(input, shape.rank);
-  node->save(offsets);
-  return node;
+NodePointer<LinearNode<CombinedPoolMap>> pool_node(const Tensor& input, const Offsets& offsets, const Shape& shape) {
+  if (!needs_node(input)) return {};
+  const InputSpace place = InputSpace::of(input, shape.rank);
+  return make_node<CombinedPoolMap>({shape, place.channels_last}, place.size, offsets.value_or(Tensor()));
 }
 
 Pair with_offsets_autograd(const Tensor& input, const Shape& shape, bool wide_offsets) {
@@ -111,12 +116,8 @@ Tensor pool_autograd(const Tensor& input, const Shape& shape) {
 }
 
 Tensor backward_autograd(const Tensor& grad_output, const Offsets& offsets, SymList input_size, const Shape& shape, bool channels_last) {
-  NodePointer<CombinedPoolBackwardNode> node;
-  if (needs_node(grad_output)) {
-    node = make_node<CombinedPoolBackwardNode>();
-    node->shape = shape;
-    node->save(offsets);
-  }
+  NodePointer<LinearNode<CombinedPoolBackwardMap>> node;
+  if (needs_node(grad_output)) node = make_node<CombinedPoolBackwardMap>({shape}, {}, offsets.value_or(Tensor()));
   return linear(grad_output, node, [&](const Tensor& x) { return backward(x, offsets, input_size, shape, channels_last); });
 }
 
