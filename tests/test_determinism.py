@@ -42,8 +42,14 @@ def _pools(rank: int) -> dict[str, Callable[[Tensor], Any]]:
         "avgmax": functional.avgmax_pool,
         "pyramid": lambda x: functional.spatial_pyramid_pool(x, (1, 2, 5), "avg"),
         "mixed": functional.mixed_pool,
+        "masked avg": lambda x: functional.global_avg_pool(x, mask=_mask(x)),
+        "masked max": lambda x: functional.global_max_pool(x, mask=_mask(x), return_indices=True),
     }
     return calls
+
+
+def _mask(input: Tensor) -> Tensor:
+    return (torch.arange(input[:, 0].numel(), device=input.device) % 7 > 1).view(input[:, 0].shape)
 
 
 def _all(call: Callable[[Tensor], Any], input: Tensor) -> list[Tensor]:
@@ -137,3 +143,14 @@ def test_instruction_sets(rank: int, dtype: torch.dtype, layout: str, restored: 
                 scale = max(1.0, float(two.double().abs().max()))
                 bound = 32 * wide * scale + (0 if dtype in (torch.float32, torch.float64) else torch.finfo(dtype).eps * two.double().abs())
                 assert bool(((one.double() - two.double()).abs() <= bound).all()), name
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_nothing_is_refused_where_only_deterministic_operators_are_allowed(rank: int) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        for call in _pools(rank).values():
+            _all(call, _input(rank, torch.float32, "channels_first"))
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -151,3 +152,32 @@ def test_mask_errors() -> None:
             pool(input[:, 0], lengths=torch.tensor([1, 2]), mask=torch.zeros(2, 5, dtype=torch.bool))
         with pytest.raises(TypeError, match="mask.*Tensor"):
             pool(input, mask=[True])
+
+
+OWN: dict[str, Callable[[Tensor, int], Any]] = {
+    "sum_pool": lambda x, rank: getattr(functional, f"sum_pool{rank}d")(x, 2),
+    "concat_pool": lambda x, rank: functional.concat_pool(x, 2),
+    "avgmax_pool": lambda x, rank: functional.avgmax_pool(x, 2),
+    "mixed_pool": lambda x, rank: functional.mixed_pool(x, 2),
+    "spatial_pyramid_pool": lambda x, rank: functional.spatial_pyramid_pool(x, (1, 2), "max"),
+    "masked avg": lambda x, rank: functional.global_avg_pool(x, mask=x[:, 0] > -1),
+    "masked max": lambda x, rank: functional.global_max_pool(x, mask=x[:, 0] > -1),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("rank", RANKS)
+def test_autocast_is_that_of_the_pools_they_are_made_of(rank: int, name: str) -> None:
+    """Volumes are pooled in float32, all else in the type it comes in."""
+    input = torch.randn(2, 3, *(9, 8, 7)[:rank], generator=torch.Generator().manual_seed(rank)).bfloat16()
+    runs_in = torch.float32 if rank == 3 else torch.bfloat16
+    expected = input.to(runs_in).requires_grad_()
+    leaf = input.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = OWN[name](leaf, rank)
+        peer = getattr(functional, f"avg_pool{rank}d")(leaf, 2)
+        inside = torch.autograd.grad(found.float().square().sum(), leaf)[0]
+    value = OWN[name](expected, rank)
+    assert found.dtype == peer.dtype == runs_in and torch.equal(found, value)
+    outside = torch.autograd.grad(value.float().square().sum(), expected)[0]
+    assert inside.dtype == torch.bfloat16 and torch.equal(inside, outside.bfloat16())

@@ -233,6 +233,43 @@ def test_global_modules(rank: int, keepdim: bool) -> None:
         assert torch.equal(torch.jit.trace(module, input)(input), module(input))
 
 
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_global_modules_take_masks_and_formats(rank: int, data_format: str) -> None:
+    input = input_for(f"Pool{rank}d")
+    mask = torch.arange(input[:, 0].numel()).view(input[:, 0].shape) % 3 > 0
+    kept = mask.unsqueeze(1).expand_as(input)
+    axes = tuple(range(2, 2 + rank))
+    expected = torch.where(kept, input, 0).sum(axes) / kept.sum(axes), torch.where(kept, input, -torch.inf).amax(axes)
+    given = input if data_format == "channels_first" else input.movedim(1, -1)
+    for module, value in zip((torch_pooling.GlobalAvgPool, torch_pooling.GlobalMaxPool), expected, strict=True):
+        pool = module(keepdim=False, data_format=data_format)
+        torch.testing.assert_close(pool(given, mask=mask), value)
+        assert not torch.equal(pool(given), pool(given, mask=mask))
+        kept_dims = module(data_format=data_format)(given, mask=mask)
+        shape = (2, 3, *(1,) * rank) if data_format == "channels_first" else (2, *(1,) * rank, 3)
+        assert kept_dims.shape == shape and torch.equal(kept_dims.flatten(1), pool(given, mask=mask))
+        if rank == 1:
+            lengths = torch.tensor([4, 9])
+            assert torch.equal(pool(given, lengths=lengths), pool(given, mask=torch.arange(9) < lengths.unsqueeze(1)))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_sum_modules(rank: int) -> None:
+    kind, function = getattr(torch_pooling, f"SumPool{rank}d"), getattr(functional, f"sum_pool{rank}d")
+    input = input_for(f"Pool{rank}d")
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((2,), {}), ((2, 2), {"ceil_mode": True}), ((2, 1), {"dilation": 3}), ((3, 2, "same"), {}),
+    ]  # fmt: skip
+    for args, more in calls:
+        module = kind(*args, **more)
+        assert torch.equal(module(input), function(input, *args, **more))
+        assert torch.equal(pickle.loads(pickle.dumps(module))(input), module(input))
+    assert kind(2, 2, ceil_mode=True)(input).shape != kind(2, 2)(input).shape
+    last = kind(2, data_format="channels_last")(input.movedim(1, -1))
+    assert torch.equal(last, function(input, 2).movedim(1, -1))
+
+
 def test_global_modules_show_their_arguments() -> None:
     assert list(inspect.signature(torch_pooling.GlobalAvgPool).parameters)[:1] == ["keepdim"]
     assert list(inspect.signature(torch_pooling.GlobalMaxPool).parameters)[:2] == ["keepdim", "return_indices"]

@@ -98,15 +98,18 @@ def test_refusals_name_what_is_wrong(kind: str, rank: int, compiled: bool) -> No
         return call(kind, rank, input, 3, 2, padding)
 
     refused = torch.compile(pool, backend="eager", fullgraph=True) if compiled else pool
+    assert torch.equal(refused(1), pool(1))  # it is not everything that is refused
+    # The whole of what we say: an error of the compiler quotes this file, which speaks of padding, too.
+    ours = rf"{name}(: |\(\): argument ')(\(begin, end\) )?padding'? (must|overflows)"
     errors: tuple[type[Exception], ...] = (Exception,) if compiled else (ValueError,)
     for bad in ("SAME", "full", ""):
-        with pytest.raises(errors, match="padding"):
+        with pytest.raises(errors, match=ours):
             refused(bad)
     errors = (Exception,) if compiled else (RuntimeError, TypeError)
     wrong: list[Any] = [(0,) * (2 * rank), ((0, 0),) * (rank + 1), ((0, 0, 0),) * rank, ((0,),) * rank, ((3, 0),) * rank, ((0, 3),) * rank,
-                        ((-1, 0),) * rank, ((0, 2**40),) * rank]
+                        ((-1, 0),) * rank, ((0, 2**40),) * rank, True, ((True, 0),) * rank]
     for bad in wrong:
-        with pytest.raises(errors, match="padding"):
+        with pytest.raises(errors, match=ours):
             refused(bad)
     if not compiled:
         with pytest.raises(RuntimeError, match=rf"{name}.*\(begin, end\).*\(0, 3\).*at most 2"):

@@ -131,6 +131,9 @@ WRONG: dict[str, tuple[Function, tuple[int, ...]]] = {
     "kernel_size": (lambda x: functional.max_pool2d(x, True), (2, 3, 8, 8)),
     "stride": (lambda x: functional.sum_pool2d(x, 2, 1.0), (2, 3, 8, 8)),  # type: ignore[arg-type]
     "output_size": (lambda x: functional.adaptive_avg_pool2d(x, True), (2, 3, 8, 8)),
+    "padding": (lambda x: functional.max_pool2d(x, 2, 1, True), (2, 3, 8, 8)),
+    "pairs of paddings": (lambda x: functional.avg_pool2d(x, 2, 1, ((True, 0), (0, 0))), (2, 3, 8, 8)),
+    "divisor_override": (lambda x: functional.avg_pool2d(x, 2, divisor_override=True), (2, 3, 8, 8)),
 }
 
 

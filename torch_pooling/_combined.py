@@ -29,7 +29,7 @@ def _handed_over(function: Callable[..., Tensor], input: Tensor, data_format: st
 
 def _check_ints(name: str, argument: str, values: Sequence[Any]) -> None:
     for value in values:
-        if not isinstance(value, (int, SymInt)):
+        if not isinstance(value, (int, SymInt)) or isinstance(value, bool):
             raise TypeError(f"{name}(): argument {argument!r} must be of ints, but holds {value!r}, a {type(value).__name__}")
 
 

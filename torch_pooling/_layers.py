@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ def _channels_first(name: str, input: Tensor, data_format: str) -> Tensor:
     if data_format != "channels_last":
         raise ValueError(f"{name}(): argument 'data_format' must be 'channels_first' or 'channels_last', not {data_format!r}")
     return input.movedim(-1, 1) if isinstance(input, Tensor) and input.dim() > 1 else input
+
+
+def _check_flags(name: str, **flags: Any) -> None:
+    for argument, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}(): argument {argument!r} must be bool, not {type(value).__name__}")
 
 
 def _spatial_rank(name: str, input: Tensor) -> int:
@@ -62,7 +69,22 @@ def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None
         raise TypeError(f"{name}(): argument 'lengths' must be of an integer type, not {value.dtype}")
     if value.shape != input.shape[:1]:
         raise RuntimeError(f"{name}: lengths must be [N], [{input.shape[0]}], but has sizes {list(value.shape)}")
-    return (torch.arange(input.shape[2], device=input.device) < value.unsqueeze(1)).unsqueeze(1)
+    # Positions from 1 on, made from the lengths: as many as those are shards of, in a DTensor.
+    return (value.new_ones(input.shape[2], dtype=torch.int64).cumsum(0) <= value.unsqueeze(1)).unsqueeze(1)
+
+
+_REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+
+
+def _to_mask(name: str, input: Tensor, types: tuple[torch.dtype, ...]) -> Tensor:
+    """The input of a masked pool, of the type that autocast gives to one without a mask: volumes are pooled in float32, on the CPU."""
+    if input.dtype not in types:
+        supported = ", ".join(str(each).removeprefix("torch.") for each in types)
+        raise NotImplementedError(f"{name}: not implemented for input of type {input.dtype}; supported are {supported}")
+    if input.dim() == 5 and input.dtype in _REALS[2:] and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return input.float()
+    return input
 
 
 def _kept(output: Tensor, keepdim: bool, data_format: str) -> Tensor:
@@ -95,18 +117,19 @@ def global_avg_pool(
     if has_torch_function_unary(input):
         chosen = {"mask": mask, "lengths": lengths, "data_format": data_format}
         return handle_torch_function(global_avg_pool, (input,), input, keepdim=keepdim, **_named(chosen))
+    _check_flags("global_avg_pool", keepdim=keepdim)
     input = _channels_first("global_avg_pool", input, data_format)
     if mask is None and lengths is None:
         output = _ADAPTIVE_AVG[_spatial_rank("global_avg_pool", input) - 1](input, 1)
         return _kept(output, keepdim, data_format)
     valid = _valid("global_avg_pool", input, mask, lengths)
-    if not input.is_floating_point():
-        raise NotImplementedError(f"global_avg_pool: not implemented for input of type {input.dtype}")
-    axes = tuple(range(2, input.dim()))
+    input = _to_mask("global_avg_pool", input, _REALS)
     wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    count = valid.sum(axes, keepdim=True).clamp(min=1)
-    total = torch.where(valid, input, 0).sum(axes, keepdim=True, dtype=wide)
-    return _kept((total / count).to(input.dtype), keepdim, data_format)
+    axes = tuple(range(2, input.dim()))
+    # The average over all, made one over what counts: the same bits as without a mask, where everything does.
+    mean = _ADAPTIVE_AVG[len(axes) - 1](torch.where(valid, input, 0).to(wide), 1)
+    share = math.prod(input.shape[2:]) / valid.sum(axes, keepdim=True).clamp(min=1).to(wide)
+    return _kept((mean * share).to(input.dtype), keepdim, data_format)
 
 
 def global_max_pool(
@@ -136,9 +159,12 @@ def global_max_pool(
         return handle_torch_function(
             global_max_pool, (input,), input, keepdim=keepdim, return_indices=return_indices, **_named(chosen)
         )
+    _check_flags("global_max_pool", keepdim=keepdim, return_indices=return_indices)
     input = _channels_first("global_max_pool", input, data_format)
     if mask is not None or lengths is not None:
-        return _masked_max(input, _valid("global_max_pool", input, mask, lengths), keepdim, return_indices, data_format)
+        valid = _valid("global_max_pool", input, mask, lengths)
+        input = _to_mask("global_max_pool", input, _REALS + _INTEGERS)
+        return _masked_max(input, valid, keepdim, return_indices, data_format)
     result = _ADAPTIVE_MAX[_spatial_rank("global_max_pool", input) - 1](input, 1, return_indices)
     if return_indices:
         return tuple(_kept(part, keepdim, data_format) for part in result)
@@ -162,4 +188,4 @@ def _masked_max(input: Tensor, valid: Tensor, keepdim: bool, return_indices: boo
 
 def _named(arguments: dict[str, Any]) -> dict[str, Any]:
     """Those that a caller chose: an override sees a plain call as it was made."""
-    return {name: value for name, value in arguments.items() if value is not None and value != "channels_first"}
+    return {name: value for name, value in arguments.items() if value is not None and not (name == "data_format" and value == "channels_first")}

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
-from torch.overrides import handle_torch_function
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from torch_pooling import _by_torch
 from torch_pooling._library import ops
@@ -34,7 +34,9 @@ def _check(name: str, flags: dict[str, Any], **ints: Any) -> None:
             raise TypeError(f"{name}(): argument {argument!r} must be bool, not {type(value).__name__}")
     for argument, value in ints.items():
         for each in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(each, (bool, float)):
+            if isinstance(each, (tuple, list)) and argument == "padding":
+                _check(name, {}, padding=each)
+            elif isinstance(each, (bool, float)):
                 raise TypeError(f"{name}(): argument {argument!r} must be int or tuple of ints, not {type(each).__name__}")
 
 
@@ -64,7 +66,7 @@ def window_args(
     name: str, rank: int, kernel_size: Ints, stride: Ints | None, padding: Padding, dilation: Ints, flags: dict[str, bool]
 ) -> tuple[int, list[int], list[int], list[int], list[int], int]:
     """What the operators take for a window. No list is empty: packages of AOTInductor do not keep those."""
-    _check(name, flags, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    _check(name, flags, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     ints, sizing = _padding(name, rank, padding, flags["ceil_mode"])
     kernel = _list(kernel_size)
     return rank, kernel, _list(stride) or kernel, ints, _list(dilation), sizing
@@ -80,6 +82,8 @@ def channels_last(function: Callable[..., Any], rank: int, data_format: str, inp
     if data_format != "channels_last":
         name = function.__name__
         raise ValueError(f"{name}(): argument 'data_format' must be 'channels_first' or 'channels_last', not {data_format!r}")
+    if not isinstance(input, Tensor) and has_torch_function_unary(input):  # a proxy of torch.fx: it has no axes to move
+        return handle_torch_function(function, (input,), input, *args, data_format=data_format, **kwargs)
     if not isinstance(input, Tensor) or input.dim() <= rank:
         return function(input, *args, **kwargs)  # which says what is wrong
     last = input.dim() - 1  # numbered from the front: ONNX's older exporter gets the others wrong
@@ -116,6 +120,7 @@ def traced_avg_pool(
         )
     flags = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
     window = window_args(function.__name__, rank, kernel_size, stride, padding, dilation, flags)
+    _check(function.__name__, {}, divisor_override=divisor_override)
     if not serves(input):
         return _by_torch.avg_pool(input, *window, count_include_pad, divisor_override)
     return ops.avg_pool(input, *window, count_include_pad, divisor_override)

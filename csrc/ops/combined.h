@@ -57,7 +57,7 @@ struct CombinedPool {
     TORCH_CHECK(args.form >= 0 && args.form < form_count, "combined_pool: form must be 0 (concat), 1 (mean) or 2 (flat), but got ",
                 args.form);
     const auto parts = static_cast<int64_t>(args.kinds.size());
-    TORCH_CHECK(parts >= 1 && parts <= most_parts, "combined_pool: there must be 1 to ", most_parts, " parts, but got ", parts);
+    TORCH_CHECK(parts >= 1 && parts <= most_parts, "combined_pool: kinds must name 1 to ", most_parts, " parts, but got ", parts);
     int64_t maxima = 0;
     for (const int64_t kind : args.kinds) {
       TORCH_CHECK(kind == 0 || kind == 1, "combined_pool: kinds must be 0 (avg) or 1 (max), but got ", args.kinds);
@@ -214,7 +214,7 @@ struct CombinedPool {
 
   static std::tuple<Tensor, Tensor> pool_with_offsets(const Tensor& input, const Args& args, bool wide_offsets) {
     const Plan p = forward_plan(input, args);
-    TORCH_CHECK(p.maxima > 0, "combined_pool_with_offsets: there is no maximum among the parts");
+    TORCH_CHECK(p.maxima > 0, "combined_pool_with_offsets: kinds must name a maximum among the parts");
     OffsetType type = OffsetType::Int32;
     if constexpr (Device::computes) {
       type = choose_offset_type(p.combined.window_elements(), wide_offsets);

@@ -115,6 +115,11 @@ TENSORS: dict[str, Callable[[Tensor], Any]] = {
 VALUE_CHANGING = ("out of range", "below range", "far out of range")
 
 
+# What torch says before we are asked: no such backend, no such integer, no memory.
+TORCHS = ("torch_pooling::", "allocate", "Storage size calculation overflowed", "Tensor", "storage", "SymInt", "isIntList", "Sparse",
+          "Stride calculation")  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Hostile:
     """`spoiled`: of each argument, a name in TENSORS, or the value itself."""
@@ -166,13 +171,12 @@ def _parts(result: Any) -> tuple[Tensor, ...]:
 
 def _names(message: str, hostile: Hostile) -> bool:
     """Whether it speaks of an argument, spoiled or not: the one that does not fit may be the other of two."""
-    spoken = re.findall(r"[a-z_]+", message)
-    by_name = any(name in spoken for name in ALL[hostile.operator])
-    others = ("dtype", "rank", "output", "window", "parts", "sizes", "form", "kinds", "dim", "device", "output_size", "kernel_size")
-    # What torch says before we are asked: no such backend, no such integer, no memory.
-    torchs = ("torch_pooling::", "allocate", "Tensor", "storage", "SymInt", "isIntList", "Sparse", "Stride calculation")
-    by_torch = any(said in message for said in torchs)
-    return by_name or any(word in spoken for word in others) or by_torch
+    spoken = set(re.findall(r"[a-z_]+", message))
+    # Ours begin with a name that users know. The rank of an adaptive pool is the length of its list; users know the sizes of a combined
+    # one as its kernel_size.
+    if re.match(r"(adaptive_)?(max|avg|sum)_pool|(combined|concat|avgmax|mixed|spatial_pyramid)_pool", message):
+        return any(name in spoken for name in [*ALL[hostile.operator], "output_size", "rank", "kernel_size"])
+    return any(said in message for said in TORCHS)
 
 
 def _plain(value: Any) -> Any:
