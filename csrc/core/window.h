@@ -169,7 +169,14 @@ struct Axis {
     int64_t low = reach > 0 ? ceil_div<int64_t>(reach, stride) : 0;
     const int64_t high = shifted / stride < output - 1 ? shifted / stride : output - 1;
     span.step = dilation / common;
-    while (low <= high && (shifted - low * stride) % dilation != 0) ++low;  // at most span.step - 1 rounds
+    if (stride < dilation) {  // the last tap that may read it, or one before: at most stride / common rounds
+      int64_t tap = kernel - 1 < shifted / dilation ? kernel - 1 : shifted / dilation;
+      while (tap >= 0 && (shifted - tap * dilation) % stride != 0) --tap;
+      if (tap < 0) return span;
+      low = (shifted - tap * dilation) / stride;
+    } else {
+      while (low <= high && (shifted - low * stride) % dilation != 0) ++low;  // at most span.step - 1 rounds
+    }
     if (low > high) return span;
     span.first = low;
     span.count = (high - low) / span.step + 1;

@@ -14,10 +14,10 @@ struct Exact {
     low = low + ((high - (total - taken)) + (x - taken));
     high = total;
   }
-  // Where high overflowed or is no number, low is none, either.
+  // Where high overflowed or is no number, low is none, either; low may be none alone, next to the largest number.
   static double mean(double high, double low, double divisor) {
     const double quotient = high / divisor;
-    if (!std::isfinite(quotient)) return quotient;
+    if (!std::isfinite(quotient) || !std::isfinite(low)) return quotient;
     return quotient + (std::fma(-quotient, divisor, high) + low) / divisor;
   }
 

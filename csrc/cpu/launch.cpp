@@ -111,22 +111,25 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   problem.fold_whole_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
-  bool overlaps = problem.window_elements() > INT16_MAX;  // 16-bit codes number no more
+  bool overlaps = false;
   for (const Axis& axis : problem.axes) overlaps |= axis.overlaps();
-  const PullKernels& pull = overlaps ? table.pull[dtype] : table.pull_apart[dtype];
+  const bool wide = overlaps || problem.window_elements() > INT16_MAX;  // 16-bit codes number no more
+  const PullKernels& pull = wide ? table.pull[dtype] : table.pull_apart[dtype];
   const MaxGradients gradients{grad_output, offsets, type, grad_input};
   const MaxWay way = choose_max_way(problem, type);
   if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients));
   const auto permuted = [&](bool deep) { return MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type, deep); };
+  const auto scatter = [&] { return MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients); };
   switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
     case MaxWay::Scatter:
       if (permuted(false)) return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
-      return run(MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients));
+      return run(scatter());
     case MaxWay::PullLanes:
       if (problem.axes[2].overlaps() && permuted(true)) {
         return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
       }
+      if (overlaps && !lanes_pay(problem)) return run(scatter());
       [[fallthrough]];
     default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
   }

@@ -9,17 +9,27 @@ namespace {
 
 constexpr int64_t flat_tile_elements = 8192;
 constexpr int64_t largest_flat = 32, largest_pull = 20;  // outputs that may read one input; beyond them a scatter costs less
+static_assert(largest_pull <= most_pixel_reads);
 
-// How many outputs can read one position of an axis.
+// How many outputs can read one position of an axis: by taps that are a stride apart, or less where dilation shares factors with it.
 int64_t overlap_of(const Axis& axis) {
   if (axis.adaptive) return Axis::adaptive_to(axis.output, axis.input).max_taps();
-  const Comb comb = axis.comb();
-  return ceil_div<int64_t>(comb.taps, comb.advance);
+  const int64_t apart = axis.stride / greatest_common_divisor(axis.stride, axis.dilation);
+  return std::min(ceil_div<int64_t>(axis.kernel, apart), std::max<int64_t>(1, axis.output));
+}
+
+// Where more reads come to an input than the few outputs cost that a scatter visits, as measured.
+bool reads_often(const Problem& problem) {
+  return static_cast<double>(problem.window_elements() - 8) * static_cast<double>(problem.output_elements())
+         > 0.75 * static_cast<double>(problem.input_elements());
 }
 
 }  // namespace
 
+bool lanes_pay(const Problem& problem) { return problem.axes[2].input >= 24 && !reads_often(problem); }
+
 MaxWay choose_max_way(const Problem& problem, OffsetType type) {
+  if (problem.window_elements() > offset_limit(OffsetType::Int32)) return MaxWay::Scatter;  // others compare lanes of 32 bits
   int64_t overlap = 1;
   bool adaptive = false, flat = type == OffsetType::UInt8 || type == OffsetType::Int32;
   for (const Axis& axis : problem.axes) {
@@ -32,7 +42,10 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   const bool large_and_apart = overlap == 1 && problem.window_elements() > 12;
   const bool short_and_apart = overlap == 1 && problem.layout == Layout::ChannelsFirst && problem.axes[2].output < 12;
   if (overlap > largest_pull || large_and_apart || short_and_apart) return MaxWay::Scatter;
-  if (problem.layout == Layout::ChannelsLast && problem.channels > 1) return MaxWay::PullPixels;
+  if (problem.layout == Layout::ChannelsLast && problem.channels > 1) {  // few channels leave lanes empty
+    const bool few = problem.channels < 32 || (problem.channels < 128 && reads_often(problem) && 4 * problem.output_elements() <= problem.input_elements());
+    return few ? MaxWay::Scatter : MaxWay::PullPixels;
+  }
   if (adaptive) return MaxWay::Scatter;
   const Comb comb = problem.axes[2].comb();
   return comb.step == 1 && comb.advance <= 4 ? MaxWay::PullLanes : MaxWay::Scatter;

@@ -20,7 +20,7 @@ bool MaxPermuted::serves(const Problem& problem, const PullKernels& pull, int ve
   const Axis &height = problem.axes[1], &width = problem.axes[2];
   const int64_t lanes = vector_bytes / pull.lane_bytes;
   if (pull.permuted[static_cast<int>(type)] == nullptr || lanes < 2 || problem.layout != Layout::ChannelsFirst
-      || (!deep && !depth.is_identity()) || width.input > permuted_chunks * lanes || height.output > most_rows
+      || problem.window_elements() > largest_permuted || (!deep && !depth.is_identity()) || width.input > permuted_chunks * lanes || height.output > most_rows
       || (width.is_whole() && width.input > 2 * lanes)) {  // one gradient among zeros
     return false;
   }
@@ -100,9 +100,11 @@ void MaxPermuted::run(int64_t begin, int64_t end) const {
   const char* const grads = static_cast<const char*>(gradients_.grad_output) + begin * output_plane_ * element_bytes_;
   const char* const codes = static_cast<const char*>(gradients_.offsets) + begin * output_plane_ * code_bytes_;
   char* const target = static_cast<char*>(gradients_.grad_input) + begin * input_plane_ * element_bytes_;
-  // Vectors reach beyond the last planes, of outputs in places not ours at the end of the tensor, of inputs where rows are shorter.
+  // Vectors reach beyond a plane's outputs, into those that follow: of the last planes of the tensor into places not ours. And beyond its
+  // inputs, where rows are shorter than a vector.
   const int64_t reach = ceil_div<int64_t>(widest_vector, std::max<int64_t>(1, std::min(output_plane_, input_plane_)));
-  const int64_t planes = end - begin, copied = spills_ || end == planes_ ? std::min(planes, reach) : 0, inside = planes - copied;
+  const int64_t planes = end - begin, last_ones = std::clamp<int64_t>(reach - (planes_ - end), 0, planes);
+  const int64_t copied = spills_ ? std::min(planes, reach) : last_ones, inside = planes - copied;
   pull(inside, grads, codes, target);
   if (copied == 0) return;
   Scratch& scratch = thread_scratch();

@@ -118,7 +118,7 @@ struct Near {
   template <int W>
   TP_INLINE static void plane(const NearArgs& a, int64_t p, const Scale& scale) {
     if constexpr (W > 1) {
-      if (a.length < W) return plane<(W > 4 && 4 * W > N ? W / 2 : 1)>(a, p, scale);
+      if (a.length < W) return plane<(W > 4 ? W / 2 : 1)>(a, p, scale);
     }
     for (int64_t at = 0, next = 0; at < a.length; at = next) {
       next = at + W == a.length ? a.length : std::min(at + W, a.length - W);

@@ -114,6 +114,12 @@ struct Pixels {
     if constexpr (N >= 8) {
       if (a.inner >= N / 2) return rest(std::integral_constant<int, N / 2>{});
     }
+    if constexpr (N >= 16) {
+      if (a.inner >= N / 4) return rest(std::integral_constant<int, N / 4>{});
+    }
+    if constexpr (N >= 32) {
+      if (a.inner >= N / 8) return rest(std::integral_constant<int, N / 8>{});
+    }
     if constexpr (N > 1) rest(std::integral_constant<int, 1>{});
   }
 

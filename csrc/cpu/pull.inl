@@ -235,7 +235,6 @@ struct Pull {
     });
   }
   static void pixels(const PullPixelsArgs& a) {
-    constexpr int most = 64;           // the driver pulls from no more
     constexpr int64_t worthwhile = 4;  // positions alike
     for_rows(a.rows, [&](const PullRow* reads, int64_t rows, const char* grads, const char* codes, T* target) {
       for (int64_t i = 0; i < a.positions; ++i, target += a.target_pixel) {
@@ -247,11 +246,12 @@ struct Pull {
           pixel<1>(&source, 1, a.channels, target, a.past);
           continue;
         }
-        Source sources[most];
+        Source sources[most_pixel_reads];
         int64_t count = 0;
         for (int64_t r = 0; r < rows; ++r) {
           const Source row = source_of(reads[r], grads, codes);
-          for (int64_t e = a.index[i]; e < a.index[i + 1] && count < most; ++e) {
+          for (int64_t e = a.index[i]; e < a.index[i + 1]; ++e) {
+            if (count == most_pixel_reads) __builtin_trap();  // the driver pulls from no more: see choose_max_way
             const PullEntry& entry = a.entries[e];
             sources[count++] = {row.grads + entry.output * a.grad_pixel, row.codes + entry.output * a.code_pixel,
                                 static_cast<Code>(row.wanted + entry.tap)};

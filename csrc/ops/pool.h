@@ -152,12 +152,17 @@ struct Pool {
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     Problem problem = problem_of(sizes, axes, dtype, channels_last);
     set_average(op, problem, average);
+    // Kernels divide integers by a double, and dividing the smallest by -1 is a trap: such a sum is divided afterwards.
+    const int64_t divisor = problem.divisor_override;
+    const bool afterwards = dtype == DType::Int64 && (divisor == -1 || divisor > int64_t{1} << 53 || divisor < -(int64_t{1} << 53));
+    if (afterwards) problem.average = false, problem.divisor_override = 0;
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     if constexpr (Device::computes) {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
       const Dense dense = to_dense(input, sizes.rank, channels_last);
       Device::avg_pool(problem, dense->const_data_ptr(), output.mutable_data_ptr());
+      if (afterwards) divisor == -1 ? output.neg_() : output.div_(at::Scalar(divisor), "trunc");
     }
     return output;
   }
