@@ -66,7 +66,8 @@ def test_windows_of_a_thousand_million_taps(window: Any, channels_last: bool, ea
     args = (2, kernel, stride, padding, (1,), 0)
     for _ in each_isa():
         output, offsets = OPS.max_pool_with_offsets(x, *args)
-        grad = torch.arange(1.0, output.numel() + 1).view(output.shape).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        grad = torch.arange(1.0, output.numel() + 1).view(output.shape)
+        grad = grad.contiguous(memory_format=torch.channels_last) if channels_last else grad
         indices = OPS.max_pool_indices(offsets, list(size), *args)
         assert torch.equal(x.flatten(2).gather(2, indices.flatten(2)).view_as(output), output)
         expected = torch.zeros(x.flatten(2).shape).scatter_add_(2, indices.flatten(2), grad.flatten(2)).view(x.shape)

@@ -1,9 +1,9 @@
 """Pooling functions with the names, arguments, results and errors of ``torch.nn.functional``, and what it lacks.
 
 Tensors are ``[N, C, *spatial]`` or, in functions with a rank in their name, unbatched ``[C, *spatial]``, in channels-first or
-channels-last memory; results keep the memory format. With ``data_format="channels_last"`` shapes are ``[N, *spatial, C]``, as in Keras. Supported types on the CPU:
-float32, float64, bfloat16 and float16 everywhere; int8, uint8, int16, int32 and int64 for maxima; int64 for windowed averages
-(which truncate towards zero) and sums.
+channels-last memory; results keep the memory format. With ``data_format="channels_last"`` shapes are ``[N, *spatial, C]``, as in
+Keras. Supported types on the CPU: float32, float64, bfloat16 and float16 everywhere; int8, uint8, int16, int32 and int64 for
+maxima; int64 for windowed averages (which truncate towards zero) and sums.
 
 Each function enters C++ directly; under a compiler it calls the operator in ``torch.ops.torch_pooling``, and arguments that
 override ``__torch_function__`` are handed the function itself.

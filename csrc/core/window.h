@@ -184,6 +184,13 @@ struct Axis {
     return span;
   }
 
+  // Outputs that read one position, at most: by taps that are a stride apart, or less where dilation shares factors with it.
+  int64_t most_reads() const {
+    if (adaptive) return adaptive_to(output, input).max_taps();
+    const int64_t apart = stride / greatest_common_divisor(stride, dilation), taps = ceil_div<int64_t>(kernel, apart);
+    return taps < output ? taps : output > 1 ? output : 1;
+  }
+
   Leap inputs_leap() const { return adaptive ? Leap{} : Leap{1, stride}; }
   Leap outputs_leap() const { return !adaptive && dilation == 1 && kernel % stride == 0 ? Leap{stride, 1} : Leap{}; }
 

@@ -129,7 +129,10 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
       if (problem.axes[2].overlaps() && permuted(true)) {
         return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
       }
-      if (overlaps && !lanes_pay(problem)) return run(scatter());
+      if (overlaps && !lanes_pay(problem)
+          && !(problem.axes[2].overlaps() && MaxPermuted::serves_somewhere(problem, table.pull[dtype], true))) {
+        return run(scatter());
+      }
       [[fallthrough]];
     default: return run(MaxPull(problem, way, pull, code_kernels(pull.lane_bytes), element_bytes(problem.dtype), gradients));
   }

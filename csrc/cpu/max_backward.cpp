@@ -11,13 +11,6 @@ constexpr int64_t flat_tile_elements = 8192;
 constexpr int64_t largest_flat = 32, largest_pull = 20;  // outputs that may read one input; beyond them a scatter costs less
 static_assert(largest_pull <= most_pixel_reads);
 
-// How many outputs can read one position of an axis: by taps that are a stride apart, or less where dilation shares factors with it.
-int64_t overlap_of(const Axis& axis) {
-  if (axis.adaptive) return Axis::adaptive_to(axis.output, axis.input).max_taps();
-  const int64_t apart = axis.stride / greatest_common_divisor(axis.stride, axis.dilation);
-  return std::min(ceil_div<int64_t>(axis.kernel, apart), std::max<int64_t>(1, axis.output));
-}
-
 // Where more reads come to an input than the few outputs cost that a scatter visits, as measured.
 bool reads_often(const Problem& problem) {
   return static_cast<double>(problem.window_elements() - 8) * static_cast<double>(problem.output_elements())
@@ -33,7 +26,7 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   int64_t overlap = 1;
   bool adaptive = false, flat = type == OffsetType::UInt8 || type == OffsetType::Int32;
   for (const Axis& axis : problem.axes) {
-    overlap = std::min<int64_t>(overlap * overlap_of(axis), int64_t{1} << 40);
+    overlap = std::min<int64_t>(overlap * axis.most_reads(), int64_t{1} << 40);
     adaptive |= axis.adaptive;
     flat &= axis.is_identity() || (!axis.adaptive && axis.comb().advance == 1 && axis.output == axis.input && axis.never_empty());
   }

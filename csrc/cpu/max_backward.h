@@ -99,12 +99,15 @@ class MaxPermuted {
  public:
   // Instead of a scatter; and instead of a pull, which takes outputs in the same order (deep: of windows along depth, too).
   static bool serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type, bool deep);
+  // Whether it serves with vectors of some length: where another way adds in another order, all instruction sets must go it.
+  static bool serves_somewhere(const Problem& problem, const PullKernels& pull, bool deep);
   MaxPermuted(const Problem& problem, const PullKernels& pull, int vector_bytes, int64_t element_bytes, const MaxGradients& gradients);
   int64_t tiles() const;
   int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
   void run(int64_t begin, int64_t end) const;
 
  private:
+  static bool fits(const Problem& problem, int64_t lanes, bool deep);
   static constexpr int64_t most_rows = 4096;  // of outputs, for each depth of inputs
 
   void pull(int64_t planes, const char* grads, const char* codes, char* target) const;

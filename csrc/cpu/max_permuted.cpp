@@ -16,10 +16,19 @@ constexpr int64_t few_planes = 32, large_plane = 1 << 18;  // which other ways s
 }  // namespace
 
 bool MaxPermuted::serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type, bool deep) {
+  return pull.permuted[static_cast<int>(type)] != nullptr && fits(problem, vector_bytes / pull.lane_bytes, deep);
+}
+
+bool MaxPermuted::serves_somewhere(const Problem& problem, const PullKernels& pull, bool deep) {
+  bool any = false;
+  for (int64_t bytes = widest_vector; bytes >= 16; bytes /= 2) any |= fits(problem, bytes / pull.lane_bytes, deep);
+  return any;
+}
+
+bool MaxPermuted::fits(const Problem& problem, int64_t lanes, bool deep) {
   const Axis& depth = problem.axes[0];
   const Axis &height = problem.axes[1], &width = problem.axes[2];
-  const int64_t lanes = vector_bytes / pull.lane_bytes;
-  if (pull.permuted[static_cast<int>(type)] == nullptr || lanes < 2 || problem.layout != Layout::ChannelsFirst
+  if (lanes < 2 || problem.layout != Layout::ChannelsFirst
       || problem.window_elements() > largest_permuted || (!deep && !depth.is_identity()) || width.input > permuted_chunks * lanes || height.output > most_rows
       || (width.is_whole() && width.input > 2 * lanes)) {  // one gradient among zeros
     return false;
