@@ -46,7 +46,7 @@ class Allocations(TorchDispatchMode):
 @pytest.mark.parametrize("padding", ["same", "same_lower", ((0, 1), (0, 1))], ids=str)
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])
 def test_keras18657_pt71362_padding_makes_no_copy(kind: str, padding: object) -> None:
-    """Nothing as large as the input is made: neither by an operator that pads, nor by the kernels (the peak of the process)."""
+    """No tensor as large as the input is made, by no operator that pads."""
     input = torch.randn(2, 8, 256, 256)
     pool = getattr(functional, f"{kind}_pool2d")
     with Allocations() as seen, torch.no_grad():

@@ -11,15 +11,17 @@ constexpr int64_t flat_tile_elements = 8192;
 constexpr int64_t largest_flat = 32, largest_pull = 20;  // outputs that may read one input; beyond them a scatter costs less
 static_assert(largest_pull <= most_pixel_reads);
 
-// Where more reads come to an input than the few outputs cost that a scatter visits, as measured.
+// Where more reads come to an input than the few outputs cost that a scatter visits, as measured. In 3-D a scatter costs more.
 bool reads_often(const Problem& problem) {
-  return static_cast<double>(problem.window_elements() - 8) * static_cast<double>(problem.output_elements())
-         > 0.75 * static_cast<double>(problem.input_elements());
+  const auto inputs = static_cast<double>(problem.input_elements()), outputs = static_cast<double>(problem.output_elements());
+  return problem.axes[0].is_identity() && static_cast<double>(problem.window_elements() - 8) * outputs > 0.75 * inputs;
 }
 
 }  // namespace
 
-bool lanes_pay(const Problem& problem) { return problem.axes[2].input >= 24 && !reads_often(problem); }
+bool lanes_pay(const Problem& problem) {
+  return !problem.axes[0].is_identity() || (problem.axes[2].input >= 24 && !reads_often(problem));
+}
 
 MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   if (problem.window_elements() > offset_limit(OffsetType::Int32)) return MaxWay::Scatter;  // others compare lanes of 32 bits
@@ -36,7 +38,8 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   const bool short_and_apart = overlap == 1 && problem.layout == Layout::ChannelsFirst && problem.axes[2].output < 12;
   if (overlap > largest_pull || large_and_apart || short_and_apart) return MaxWay::Scatter;
   if (problem.layout == Layout::ChannelsLast && problem.channels > 1) {  // few channels leave lanes empty
-    const bool few = problem.channels < 32 || (problem.channels < 128 && reads_often(problem) && 4 * problem.output_elements() <= problem.input_elements());
+    const bool often = reads_often(problem) && 4 * problem.output_elements() <= problem.input_elements();
+    const bool few = problem.channels < (problem.axes[0].is_identity() ? 32 : 16) || (often && problem.channels < 128);
     return few ? MaxWay::Scatter : MaxWay::PullPixels;
   }
   if (adaptive) return MaxWay::Scatter;
