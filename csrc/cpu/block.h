@@ -231,10 +231,11 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   int64_t channels, grad_pixel, code_pixel, target_pixel;
   bool past;  // see Final
 };
+constexpr int most_pixel_reads = 64;  // outputs that read one pixel of PullPixelsArgs
+
 // Max backward of short rows: a position of a row is read by at most permuted_reads outputs of a row of them, listed as above, of at most
 // permuted_depths depths, and those that read a vector of positions fit one. Kernels read a vector of outputs from any of a row, and write
 // vectors.
-constexpr int most_pixel_reads = 64;  // outputs that read one pixel, in PullPixels
 constexpr int permuted_reads = 2, permuted_depths = 2, permuted_chunks = 8;
 struct PermutedRow {  // of outputs, at several depths: reads `count` rows of one depth from element `first` of a plane
   int64_t first, count;
