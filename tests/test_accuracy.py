@@ -45,3 +45,11 @@ def test_what_cancels_is_not_lost() -> None:
         plane[:, :, 2, 3], plane[:, :, 7, 5] = 1e17, -1e17
         for layout in LAYOUTS:
             assert bool((functional.global_avg_pool(arrange(plane, 2, layout)) == 142 / 144).all()), (columns, layout)
+
+
+def test_means_next_to_the_largest_number_are_finite() -> None:
+    """What a sum's rounding errors are found by overflows there, and the sum does not."""
+    x = torch.zeros(1, 1, 20, dtype=torch.float64)
+    x[0, 0, 0], x[0, 0, 1] = -1.5 * 2.0**971, torch.finfo(torch.float64).max
+    mean = x.sum() / 20
+    assert mean.isfinite() and torch.equal(functional.global_avg_pool(x).flatten(), mean.view(1))
