@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -64,19 +65,21 @@ def run_pytest(arguments: list[str]) -> int:
 
 
 def build(folder: Path, name: str, compiler: list[str], flags: list[str]) -> str:
-    """threads.cpp and csrc/cpu as a program, without torch. What is newer than all sources is left as it is."""
+    """threads.cpp and csrc/cpu as a program, without torch, one compiler a core. What is newer than all sources is left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*glob(str(ROOT / "csrc/c*/*")), *filter(os.path.isfile, glob(str(HERE / "**/*"), recursive=True))]
     newest = max(map(os.path.getmtime, sources))
-    objects = []
-    for source in [str(HERE / "threads.cpp"), *sorted(glob(str(ROOT / "csrc/cpu/*.cpp")))]:
+    includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
+
+    def compiled(source: str) -> str:
         made = folder / f"{name}-{Path(source).stem}.o"
-        objects.append(str(made))
-        if made.exists() and made.stat().st_mtime > newest:
-            continue
-        includes = [f"-I{HERE / 'include'}", f"-I{ROOT / 'csrc'}"]
-        print(f"{name}: {Path(source).name}", flush=True)
-        subprocess.run([*compiler, "-std=c++20", *flags, *includes, "-c", source, "-o", str(made)], check=True)
+        if not made.exists() or made.stat().st_mtime <= newest:
+            print(f"{name}: {Path(source).name}", flush=True)
+            subprocess.run([*compiler, "-std=c++20", *flags, *includes, "-c", source, "-o", str(made)], check=True)
+        return str(made)
+
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as compilers:
+        objects = list(compilers.map(compiled, [str(HERE / "threads.cpp"), *sorted(glob(str(ROOT / "csrc/cpu/*.cpp")))]))
     program = str(folder / name)
     subprocess.run([*compiler, *flags, "-pthread", *objects, "-o", program], check=True)
     return program
