@@ -41,7 +41,7 @@ c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
   if (torch::is_symint(py::handle(value))) return py::handle(value).cast<c10::SymInt>();
   if (PyBool_Check(value) || PyFloat_Check(value) || !PyIndex_Check(value)) refuse(call, name, "int or tuple of ints", value);
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value));
-  if (!index) throw python_error();
+  if (!index) PyErr_Clear(), refuse(call, name, "int or tuple of ints", value);  // an array's words would not name the argument
   return parse_int(call, name, index.ptr());
 }
 
@@ -280,11 +280,13 @@ PyObject* max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   END_HANDLE_TH_ERRORS
 }
 
-// One size for every axis, or one for each, None keeping the input's.
+// One size for every axis, or one for each, None keeping the input's. In 2-D and 3-D torch takes what is like a list, too: arrays, ranges.
 ops::Adaptive parse_output_size(const Call& call, const at::Tensor& input, PyObject* value) {
   ops::Adaptive window;
   const auto rank = static_cast<size_t>(call.rank);
-  if (!PyTuple_Check(value) && !PyList_Check(value)) {
+  const bool listed = call.rank > 1 && PySequence_Check(value) && !PyUnicode_Check(value) && PySequence_Size(value) == call.rank;
+  PyErr_Clear();  // of an array of no axes
+  if (!listed && !is_sequence(value)) {
     window.output_size.assign(rank, parse_element(call, "output_size", value, rank, 0));
     for (size_t axis = 1; axis < rank && !call.followed.empty(); ++axis) call.follow("output_size", rank, axis, call.followed[0].value);
     return window;

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as torch_functional
@@ -155,6 +156,34 @@ def test_wrong_inputs(name: str, rank: int) -> None:
         assert type(ours) in {type(theirs), TypeError}, (thing, ours, theirs)
         assert isinstance(theirs, (TypeError, AttributeError)), theirs
     _still_works()
+
+
+@pytest.mark.parametrize(("name", "rank"), NAMES, ids=[name for name, _ in NAMES])
+def test_numbers_and_lists_of_numpy(name: str, rank: int) -> None:
+    """As torch, whose adaptive functions of more than one axis take what is like a list; refusals name the argument."""
+    input = torch.randn(PLANE[rank])
+    theirs, ours = getattr(torch_functional, name), getattr(functional, name)
+    assert torch.equal(ours(input, np.int64(2)), ours(input, 2))
+    for sizes in (np.full(rank, 2), range(2, 2 + rank)):
+        if name.startswith("adaptive") and rank > 1:
+            assert ours(input, sizes).shape == theirs(input, sizes).shape
+        else:
+            for function in (theirs, ours):
+                with pytest.raises(TypeError, match="kernel_size|output_size"):
+                    function(input, sizes)
+    with pytest.raises(TypeError, match="kernel_size|output_size"):
+        ours(input, np.full(5, 2))
+
+
+def test_sizes_of_numpy_in_pools_of_several_reductions() -> None:
+    input = torch.randn(2, 3, 9, 10)
+    for function, sizes in ((functional.concat_pool, 2), (functional.avgmax_pool, (2, 3)), (functional.spatial_pyramid_pool, [1, 3])):
+        of_numpy: Any = np.int64(sizes) if isinstance(sizes, int) else type(sizes)(map(np.int64, sizes))
+        assert torch.equal(function(input, of_numpy), function(input, sizes)), function
+    with pytest.raises(TypeError, match="levels"):
+        functional.spatial_pyramid_pool(input, [np.True_])
+    with pytest.raises(TypeError, match="output_size"):
+        functional.concat_pool(input, np.float64(2))
 
 
 def test_avg_pool3d_refuses_a_kernel_larger_than_its_unpadded_input() -> None:

@@ -7,6 +7,7 @@ Each function is one call of the operator ``combined_pool``, whose kernels write
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import SymInt, Tensor
@@ -27,10 +28,11 @@ def _handed_over(function: Callable[..., Tensor], input: Tensor, data_format: st
     return handle_torch_function(function, (input,), input, *args, **kwargs)
 
 
-def _check_ints(name: str, argument: str, values: Sequence[Any]) -> None:
+def _ints(name: str, argument: str, values: Sequence[Any]) -> list[Any]:
     for value in values:
-        if not isinstance(value, (int, SymInt)) or isinstance(value, bool):
+        if not isinstance(value, (int, SymInt, Integral)) or isinstance(value, bool):
             raise TypeError(f"{name}(): argument {argument!r} must be of ints, but holds {value!r}, a {type(value).__name__}")
+    return [value if isinstance(value, (int, SymInt)) else int(value) for value in values]  # numpy's, say
 
 
 def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence[int] = ()) -> list[Any]:
@@ -40,8 +42,7 @@ def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence
         raise RuntimeError(f"{name}: {argument} must be a single int or a tuple of {rank} elements, but got {len(values)}")
     if nothing:
         values = [kept if size is None else size for size, kept in zip(values, nothing, strict=True)]
-    _check_ints(name, argument, values)
-    return values
+    return _ints(name, argument, values)
 
 
 def _output_sizes(name: str, input: Tensor, output_size: OutputSize, rank: int) -> list[int]:
@@ -122,7 +123,7 @@ def spatial_pyramid_pool(
         raise ValueError(f"spatial_pyramid_pool(): argument 'mode' must be 'avg' or 'max', not {mode!r}")
     if not isinstance(levels, (tuple, list)):
         raise TypeError(f"spatial_pyramid_pool(): argument 'levels' must be tuple of ints, not {type(levels).__name__}")
-    _check_ints("spatial_pyramid_pool", "levels", levels)
+    levels = _ints("spatial_pyramid_pool", "levels", levels)
     if not 1 <= len(levels) <= _MOST_LEVELS or any(level < 1 for level in levels):
         raise RuntimeError(f"spatial_pyramid_pool: levels must be 1 to {_MOST_LEVELS} numbers greater than zero, but got {levels}")
     input = _channels_first("spatial_pyramid_pool", input, data_format)
