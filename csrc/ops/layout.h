@@ -6,6 +6,8 @@
 #include <ATen/ops/empty_strided.h>
 #include <c10/util/MaybeOwned.h>
 
+#include <algorithm>
+
 #include "ops/sizes.h"
 
 namespace torch_pooling::ops {
@@ -45,17 +47,39 @@ bool is_dense(const at::Tensor& tensor, int64_t rank, bool channels_last) {
   return true;
 }
 
+inline bool has_unknown_size(const at::Tensor& tensor) {
+  const auto sizes = tensor.sym_sizes();
+  return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& size) { return !size.has_hint(); });
+}
+// The same where sizes depend on data, by what their expressions say. Neither layout is a guess: a kernel will see the real strides.
+inline bool is_channels_last_for_all_sizes(const at::Tensor& tensor, int64_t rank) {
+  const auto sizes = tensor.sym_sizes(), strides = tensor.sym_strides();
+  const auto equal = [](const c10::SymInt& a, const c10::SymInt& b) { return TORCH_GUARD_OR_FALSE(a.sym_eq(b)); };
+  SizeVector<c10::SymInt> filled;  // torch writes strides of sizes that may be 0 as if those were 1
+  for (const c10::SymInt& size : sizes) filled.push_back(size.max(1));
+  const auto matches = [&](bool channels_last, bool strictly) {  // or but for axes of size 1
+    const SizeVector<c10::SymInt> expected = dense_strides<c10::SymInt>(sizes, rank, channels_last);
+    const SizeVector<c10::SymInt> written = dense_strides<c10::SymInt>(filled, rank, channels_last);
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      if (!equal(strides[d], expected[d]) && !equal(strides[d], written[d]) && (strictly || !equal(sizes[d], 1))) return false;
+    }
+    return true;
+  };
+  const bool has_format = rank >= 2 && tensor.dim() == rank + 2;  // which says how to read an axis of size 1
+  if (has_format && (matches(false, true) || matches(true, true))) return !matches(false, true);
+  return !matches(false, false) && matches(true, false);
+}
+
 // torch's own rule where it has a memory format (4-D and 5-D); for 1-D and unbatched tensors, dense strides with the
 // channels innermost that are not also contiguous.
 template <class Int>
 bool is_channels_last(const at::Tensor& tensor, int64_t rank) {
+  if constexpr (std::is_same_v<Int, c10::SymInt>) {
+    if (has_unknown_size(tensor)) return is_channels_last_for_all_sizes(tensor, rank);
+  }
   if (rank >= 2 && tensor.dim() == rank + 2) {
     const auto format = tensor.suggest_memory_format();
     return format == at::MemoryFormat::ChannelsLast || format == at::MemoryFormat::ChannelsLast3d;
-  }
-  if constexpr (std::is_same_v<Int, c10::SymInt>) {
-    const auto contiguous = tensor.sym_is_contiguous();  // where that depends on data, it is what most tensors are
-    return !TORCH_GUARD_OR_TRUE(contiguous) && is_dense<Int>(tensor, rank, true);
   }
   return !tensor.is_contiguous() && is_dense<Int>(tensor, rank, true);
 }

@@ -131,7 +131,7 @@ struct Pool {
     if constexpr (!adaptive) {
       if (pads_itself(static_cast<Sizing>(args.sizing)) || args.padding.size() == 6) return;
       for (int64_t axis = 0; axis < sizes.rank && sizes.rank == 3; ++axis) {
-        TORCH_CHECK(sizes.input[static_cast<size_t>(axis)] >= entry<Int>(args.kernel_size, axis), op, ": kernel_size ",
+        TORCH_CHECK(at_least(sizes.input[static_cast<size_t>(axis)], entry<Int>(args.kernel_size, axis)), op, ": kernel_size ",
                     args.kernel_size, " must be at most the input's size ", sizes.input);
       }
     }

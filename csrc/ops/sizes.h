@@ -88,7 +88,7 @@ inline std::optional<int64_t> concrete(const c10::SymInt& size) { return size.ma
 
 // Whether a size is at least that. One that depends on data is taken to be: only the run can tell.
 inline bool at_least(int64_t size, int64_t least) { return size >= least; }
-inline bool at_least(const c10::SymInt& size, int64_t least) { return TORCH_GUARD_OR_TRUE(size.sym_ge(least)); }
+inline bool at_least(const c10::SymInt& size, const c10::SymInt& least) { return TORCH_GUARD_OR_TRUE(size.sym_ge(least)); }
 
 // Which empty channels torch accepts: none, those of an unbatched input, or all.
 enum class NoChannels { Refused, Unbatched, Accepted };
