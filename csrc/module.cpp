@@ -31,7 +31,7 @@ using ops::SymSizes;
   std::abort();  // not reached: the check throws
 }
 
-c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
+c10::SymInt parse_int(const Call& call, const char* name, PyObject* value, const char* expected = "int or tuple of ints") {
   if (PyLong_CheckExact(value)) {
     int overflow = 0;
     const long long result = PyLong_AsLongLongAndOverflow(value, &overflow);
@@ -39,9 +39,9 @@ c10::SymInt parse_int(const Call& call, const char* name, PyObject* value) {
     return result;
   }
   if (torch::is_symint(py::handle(value))) return py::handle(value).cast<c10::SymInt>();
-  if (PyBool_Check(value) || PyFloat_Check(value) || !PyIndex_Check(value)) refuse(call, name, "int or tuple of ints", value);
+  if (PyBool_Check(value) || PyFloat_Check(value) || !PyIndex_Check(value)) refuse(call, name, expected, value);
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value));
-  if (!index) PyErr_Clear(), refuse(call, name, "int or tuple of ints", value);  // an array's words would not name the argument
+  if (!index) PyErr_Clear(), refuse(call, name, expected, value);  // an array's words would not name the argument
   return parse_int(call, name, index.ptr());
 }
 
@@ -227,7 +227,7 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   window.average.count_include_pad = parse_bool(call, "count_include_pad", args[6]);
   if (args[7] != Py_None) {
-    window.average.divisor_override = parse_int(call, "divisor_override", args[7]).guard_int(__FILE__, __LINE__);
+    window.average.divisor_override = parse_int(call, "divisor_override", args[7], "int or None").guard_int(__FILE__, __LINE__);
   }
   parse_ints(call, "dilation", args[8], window.dilation);
   at::Tensor output;

@@ -210,6 +210,14 @@ def test_overridden_forwards_are_left_alone_and_named() -> None:
     assert torch.equal(model(picture()), nn.Sequential(nn.MaxPool2d(2), Shouting(2))(picture()))
 
 
+def test_a_class_that_names_torchs_forward_runs_ours() -> None:
+    class Named(nn.MaxPool2d):
+        forward = nn.MaxPool2d.forward
+
+    output = torch_pooling.convert(Named(2))(picture().requires_grad_())
+    assert output.grad_fn.name() == "MaxPoolBackward"
+
+
 def test_layers_built_as_ours_stay_ours() -> None:
     class Own(torch_pooling.MaxPool2d):
         def forward(self, input: Tensor) -> Any:

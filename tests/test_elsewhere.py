@@ -174,3 +174,17 @@ def test_what_is_not_ours_is_torchs(name: str) -> None:
         assert result.shape == expected.shape and result.device == expected.device
     else:
         assert result is expected
+
+
+def test_programs_that_put_ours_in_the_place_of_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not ours still finds torch's own function, not itself."""
+    for kind in ("max", "avg", "adaptive_max", "adaptive_avg"):
+        for rank in (1, 2, 3):
+            monkeypatch.setattr(F, f"{kind}_pool{rank}d", getattr(functional, f"{kind}_pool{rank}d"))
+    input = REAL.to_mkldnn()
+    expected = torch.max_pool2d(REAL, 2)
+    assert torch.equal(F.max_pool2d(input, 2).to_dense(), expected)
+    assert torch.equal(nn.MaxPool2d(2)(input).to_dense(), expected)
+    assert torch.equal(F.max_pool2d(REAL, 2), expected)
+    quantised = torch.quantize_per_tensor(REAL, 0.1, 3, torch.quint8)
+    assert torch.equal(nn.AdaptiveAvgPool2d(1)(quantised).int_repr(), torch.nn.quantized.functional.adaptive_avg_pool2d(quantised, 1).int_repr())

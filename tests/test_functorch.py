@@ -233,3 +233,12 @@ def test_per_sample_gradients_of_a_model() -> None:
         loss(parameters, input).backward()
         for name, parameter in model.named_parameters():
             check(together[name][number], parameter.grad)
+
+
+@pytest.mark.parametrize("family", ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"])
+def test_vmap_over_nothing(family: str) -> None:
+    """A mapped dimension of size 0 keeps the other sizes."""
+    for shape in ((0, 2, 3, 6, 6), (0, 3, 6, 6)):
+        sizes = (2, 2) if "adaptive" in family else (3, 3)
+        assert torch.vmap(lambda x: getattr(functional, family)(x, 2))(torch.empty(shape)).shape == (*shape[:-2], *sizes)
+    assert torch.vmap(lambda x: functional.concat_pool(x, 2))(torch.empty(0, 2, 3, 6, 6)).shape == (0, 2, 6, 2, 2)

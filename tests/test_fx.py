@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.utils._pytree as pytree
-from torch import Tensor
+from torch import Tensor, nn
 
+import torch_pooling
 from torch_pooling import functional
 
 LAST: dict[str, Callable[[Tensor], Any]] = {
@@ -40,3 +41,23 @@ def test_fx_traces_masks(pool: Callable[..., Tensor]) -> None:
     traced = torch.fx.symbolic_trace(lambda x, m: pool(x, mask=m))
     assert torch.equal(traced(input, mask), pool(input, mask=mask))
     assert not torch.equal(traced(input, mask), pool(input))
+
+
+class Projected(torch_pooling.MaxPool2d):
+    """A layer of a user's, with weights."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.project = nn.Conv2d(3, 5, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        result: Tensor = self.project(super().forward(input))
+        return result
+
+
+def test_fx_looks_into_classes_of_others() -> None:
+    """As into theirs of torch.nn's pools; ours are leaves."""
+    traced = torch.fx.symbolic_trace(nn.Sequential(Projected(), torch_pooling.AvgPool2d(2)))
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["0.project", "1"]
+    input = torch.randn(1, 3, 8, 8)
+    assert traced(input).shape == (1, 5, 2, 2)

@@ -17,6 +17,18 @@ from torch import Tensor
 
 Reduce = Callable[[Tensor, int], Tensor]
 
+# torch's functions as they are when this is imported: programs put ours in their places.
+_TORCHS: dict[str, Callable[..., Any]] = {
+    f"{kind}_pool{rank}d": getattr(F, f"{kind}_pool{rank}d")
+    for kind in ("max", "avg", "adaptive_max", "adaptive_avg")
+    for rank in (1, 2, 3)
+}
+
+
+def torchs(kind: str, rank: int) -> Callable[..., Any]:
+    """torch.nn.functional's own function of that name."""
+    return _TORCHS[f"{kind}_pool{rank}d"]
+
 
 class Window:
     """A sliding window with one entry for each axis: sizes, paddings at both ends, and how many outputs there are."""
@@ -112,7 +124,7 @@ def _padded(input: Tensor, begin: Sequence[int], end: Sequence[int], value: floa
 
 def max_pool(input: Tensor, rank: int, *args: Any, return_indices: bool = False) -> Any:
     window = Window(input, rank, *args)
-    function = getattr(F, f"max_pool{rank}d")
+    function = torchs("max", rank)
     if window.same:
         input = pinned(input, rank)
     if window.is_torchs():
@@ -139,7 +151,7 @@ def avg_pool(input: Tensor, rank: int, *args: Any) -> Tensor:
         input = pinned(input, rank)
     if window.is_torchs() and max(window.dilation) == 1 and (rank > 1 or divisor_override is None):
         divisor = () if rank == 1 else (divisor_override,)
-        function = getattr(F, f"avg_pool{rank}d")
+        function = torchs("avg", rank)
         return function(input, window.kernel, window.stride, window.begin, window.ceil, count_include_pad, *divisor)
     input = pinned(input, rank)
     total = _sums(input, window)
@@ -184,11 +196,11 @@ def _strided(dim: int, step: int) -> tuple[Any, ...]:
 
 
 def adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
-    return getattr(F, f"adaptive_avg_pool{len(output_size)}d")(input, list(output_size))
+    return torchs("adaptive_avg", len(output_size))(input, list(output_size))
 
 
 def adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_indices: bool = False) -> Any:
-    return getattr(F, f"adaptive_max_pool{len(output_size)}d")(input, list(output_size), return_indices)
+    return torchs("adaptive_max", len(output_size))(input, list(output_size), return_indices)
 
 
 def combined_pool(

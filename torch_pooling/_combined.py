@@ -35,6 +35,21 @@ def _ints(name: str, argument: str, values: Sequence[Any]) -> list[Any]:
     return [value if isinstance(value, (int, SymInt)) else int(value) for value in values]  # numpy's, say
 
 
+def _check_order(name: str, order: Any) -> None:
+    if not isinstance(order, (tuple, list)) or sorted(map(str, order)) != ["avg", "max"]:
+        raise ValueError(f"{name}(): argument 'order' must be ('avg', 'max') or ('max', 'avg'), not {order!r}")
+
+
+def _check_mode(name: str, mode: Any) -> None:
+    if not isinstance(mode, str) or mode not in _KINDS:
+        raise ValueError(f"{name}(): argument 'mode' must be 'avg' or 'max', not {mode!r}")
+
+
+def _check_levels(name: str, levels: Any) -> None:
+    if not isinstance(levels, (tuple, list)):
+        raise TypeError(f"{name}(): argument 'levels' must be tuple of ints, not {type(levels).__name__}")
+
+
 def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence[int] = ()) -> list[Any]:
     """One int for every axis, or one for each; None stands for the values of ``nothing``, where there are any."""
     values = list(value) if isinstance(value, (tuple, list)) else [value] * rank
@@ -74,8 +89,7 @@ def concat_pool(
     """
     if has_torch_function_unary(input):
         return _handed_over(concat_pool, input, data_format, output_size, order=order)
-    if not isinstance(order, (tuple, list)) or sorted(map(str, order)) != ["avg", "max"]:
-        raise ValueError(f"concat_pool(): argument 'order' must be ('avg', 'max') or ('max', 'avg'), not {order!r}")
+    _check_order("concat_pool", order)
     input = _channels_first("concat_pool", input, data_format)
     rank = _spatial_rank("concat_pool", input)
     sizes = _output_sizes("concat_pool", input, output_size, rank)
@@ -119,10 +133,8 @@ def spatial_pyramid_pool(
     """
     if has_torch_function_unary(input):
         return _handed_over(spatial_pyramid_pool, input, data_format, levels, mode)
-    if mode not in _KINDS:
-        raise ValueError(f"spatial_pyramid_pool(): argument 'mode' must be 'avg' or 'max', not {mode!r}")
-    if not isinstance(levels, (tuple, list)):
-        raise TypeError(f"spatial_pyramid_pool(): argument 'levels' must be tuple of ints, not {type(levels).__name__}")
+    _check_mode("spatial_pyramid_pool", mode)
+    _check_levels("spatial_pyramid_pool", levels)
     levels = _ints("spatial_pyramid_pool", "levels", levels)
     if not 1 <= len(levels) <= _MOST_LEVELS or any(level < 1 for level in levels):
         raise RuntimeError(f"spatial_pyramid_pool: levels must be 1 to {_MOST_LEVELS} numbers greater than zero, but got {levels}")

@@ -80,6 +80,7 @@ def _twin(original: Any) -> type | None:
     torchs = next((base for base in original.__mro__ if base in _OURS), None)
     if torchs is None or issubclass(original, (_Adopted, *_TORCHS)) or original.forward is not torchs.forward:
         return None
+    name["forward"] = cast(Any, _OURS[torchs]).forward  # theirs may name torch's
     return type(original.__name__, (_Adopted, original, _OURS[torchs]), name)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
@@ -29,6 +28,9 @@ def detour(stem: str, rank: int, input: Tensor, *args: Any) -> Any:
     if not exports and is_ours(input):
         return NotImplemented
     name = f"{stem}{rank}d"
+    if exports and torch.jit.is_tracing() and input.dim() == rank + 1:  # the older exporter makes wrong nodes of what has no batch
+        results = detour(stem, rank, input.unsqueeze(0), *args)
+        return tuple(part.squeeze(0) for part in results) if isinstance(results, tuple) else results.squeeze(0)
     if stem.startswith("adaptive"):
         if isinstance(args[0], (tuple, list)) and any(not isinstance(size, int) for size in args[0]):
             input = _by_torch.pinned(input, rank)  # None, or the size of some tensor
@@ -92,7 +94,7 @@ def onnx_adaptive_max_pool(input: Tensor, output_size: Sequence[int], return_ind
         return tuple(part.reshape(*part.shape, *(1,) * rank) for part in input.flatten(-rank).max(-1))
     if even is not None:
         if return_indices:
-            return getattr(F, f"max_pool{rank}d")(_by_torch.pinned(input, rank), even, even, return_indices=True)
+            return _by_torch.torchs("max", rank)(_by_torch.pinned(input, rank), even, even, return_indices=True)
         return _evenly(input, output_size, even, "max")
     if return_indices:
         raise NotImplementedError(
@@ -108,16 +110,16 @@ def _evenly(input: Tensor, output_size: Sequence[int], even: Sequence[int], kind
     """A window that slides. The older exporter makes it of torch's operator, if it finds that the sizes are known."""
     rank = len(even)
     if not torch.jit.is_tracing():
-        return getattr(F, f"{kind}_pool{rank}d")(input, even, even)
+        return _by_torch.torchs(kind, rank)(input, even, even)
     if input.dim() != rank + 2:
         return _evenly(input.unsqueeze(0), output_size, even, kind).squeeze(0)
-    return getattr(F, f"adaptive_{kind}_pool{rank}d")(input, list(output_size))
+    return _by_torch.torchs(f"adaptive_{kind}", rank)(input, list(output_size))
 
 
 def _global(input: Tensor, rank: int, kind: str) -> Tensor:
     """The ONNX node by its name; torch's older exporter, which records torch's operators, makes it of them."""
     if torch.jit.is_tracing():
-        return getattr(F, f"adaptive_{kind}_pool{rank}d")(input, 1)
+        return _by_torch.torchs(f"adaptive_{kind}", rank)(input, 1)
     if input.dim() != rank + 2:
         return _global(input.unsqueeze(0), rank, kind).squeeze(0)
     shape = (*input.shape[:2], *(1,) * rank)

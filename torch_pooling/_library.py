@@ -165,16 +165,16 @@ def _register_batching(name: str, tensors: int, window: int) -> None:
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
         rank = args[window] if isinstance(args[window], int) else len(args[window])
-        batched = False
+        batched, batch = False, 0
         folded = []
         for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True):
             mapped = tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            batched = mapped.dim() == rank + 3
+            batched, batch = mapped.dim() == rank + 3, mapped.shape[1]
             folded.append(mapped.flatten(0, 1) if batched else mapped)
         result = getattr(ops, name)(*folded, *args[tensors:])
 
         def unfold(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.unflatten(0, (size, tensor.shape[0] // size)) if batched else tensor
+            return tensor.unflatten(0, (size, batch)) if batched else tensor
 
         if isinstance(result, tuple):
             return tuple(unfold(tensor) for tensor in result), (0,) * len(result)
@@ -188,17 +188,19 @@ def _register_combined_batching(name: str, tensors: int) -> None:
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
+        batch = 0
         folded: list[torch.Tensor | None] = []
         for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True):
             if tensor is None:
                 folded.append(None)
                 continue
             mapped = tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            batch = mapped.shape[1]
             folded.append(mapped.flatten(0, 1))
         result = getattr(ops, name)(*folded, *args[tensors:])
         if isinstance(result, tuple):
-            return tuple(part.unflatten(0, (size, part.shape[0] // size)) for part in result), (0,) * len(result)
-        return result.unflatten(0, (size, result.shape[0] // size)), 0
+            return tuple(part.unflatten(0, (size, batch)) for part in result), (0,) * len(result)
+        return result.unflatten(0, (size, batch)), 0
 
     torch.library.register_vmap(f"torch_pooling::{name}", rule)
 

@@ -101,6 +101,7 @@ class override:
         if inspect.isclass(function) or not callable(function):
             raise TypeError(f"override() decorates functions, not {function!r}")
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"override() cannot decorate the coroutine function {function.__name__}: other tasks would run inside it")
+            name = getattr(function, "__name__", repr(function))
+            raise TypeError(f"override() cannot decorate the coroutine function {name}: other tasks would run inside it")
         decorated: Function = context_decorator(lambda: override(), function)
         return decorated

@@ -179,6 +179,8 @@ def traced_max_pool(
 def _sizes(name: str, kept: Sequence[int], output_size: OutputSize) -> list[int]:
     """One for each axis, None standing for the input's own size, of which ``kept`` are those of the spatial axes."""
     rank = len(kept)
+    if rank > 1 and isinstance(output_size, range):
+        output_size = list(output_size)
     if not isinstance(output_size, (tuple, list)):
         _check(name, {}, output_size=output_size)
         return [output_size] * rank  # type: ignore[list-item]

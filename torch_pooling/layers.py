@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_pooling import functional as F
+from torch_pooling._combined import _check_levels, _check_mode, _check_order, _per_axis
 from torch_pooling.modules import NotScriptable, checked_format
 
 __all__ = [
@@ -53,8 +54,7 @@ class ConcatPooling(_Layer):
         self, output_size: Any = 1, *, order: Sequence[str] = ("avg", "max"), data_format: str = "channels_first"
     ) -> None:
         super().__init__(data_format)
-        if sorted(order) != ["avg", "max"]:
-            raise ValueError(f"order must be ('avg', 'max') or ('max', 'avg'), but got {order!r}")
+        _check_order("ConcatPooling", order)
         self.output_size = output_size
         self.order = tuple(order)
 
@@ -87,8 +87,8 @@ class SpatialPyramidPooling(_Layer):
 
     def __init__(self, levels: Sequence[int] = (1, 2, 4), mode: str = "avg", *, data_format: str = "channels_first") -> None:
         super().__init__(data_format)
-        if mode not in ("avg", "max"):
-            raise ValueError(f"mode must be 'avg' or 'max', but got {mode!r}")
+        _check_mode("SpatialPyramidPooling", mode)
+        _check_levels("SpatialPyramidPooling", levels)
         self.levels = tuple(levels)
         self.mode = mode
 
@@ -147,7 +147,7 @@ class ClassicClassificationHead(_Layer):
         data_format: str = "channels_first",
     ) -> None:
         super().__init__(data_format)
-        height, width = (spatial_size, spatial_size) if isinstance(spatial_size, int) else spatial_size
+        height, width = _per_axis("ClassicClassificationHead", "spatial_size", spatial_size, 2)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(in_channels * height * width, 4096),

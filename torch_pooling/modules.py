@@ -66,7 +66,8 @@ class _Leaf(NotScriptable):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in self._keywords if name in kwargs}
         super().__init__(*args, **kwargs)
-        self.__module__ = "torch.nn.modules.pooling"
+        if type(self).__module__.split(".")[0] == "torch_pooling":  # of a class of somebody else's, fx traces what forward does
+            self.__module__ = "torch.nn.modules.pooling"
         checked_format(ours.get("data_format", "channels_first"))
         for name, value in ours.items():
             if value != self._keywords[name]:
