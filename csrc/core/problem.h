@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "core/window.h"
 
@@ -58,8 +59,12 @@ struct Problem {
   int64_t input_elements() const { return batch * channels * axes[0].input * axes[1].input * axes[2].input; }
   int64_t output_elements() const { return batch * channels * axes[0].output * axes[1].output * axes[2].output; }
 
-  // Inner axes that one window reads whole are one long axis: taps keep their numbers, since a whole axis has no clipping.
-  void fold_whole_axes() {
+  // As few axes as say the same, the innermost ones; taps keep their numbers. A plane of one column is a row, and inner axes that one window
+  // reads whole are one long axis, since a whole axis has no clipping.
+  void fold_axes() {
+    for (const int axis : {2, 1, 2}) {
+      if (axes[axis].is_unit() && !axes[axis - 1].is_unit()) std::swap(axes[axis], axes[axis - 1]);
+    }
     while (axes[2].is_whole() && axes[1].is_whole() && axes[1].input > 0) {
       const int64_t length = axes[1].input * axes[2].input;
       axes[2] = Axis::sliding(length, length, length, 0, 0, 1, false);

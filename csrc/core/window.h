@@ -247,6 +247,7 @@ struct Axis {
   bool is_identity() const {
     return !adaptive && kernel == 1 && stride == 1 && padding_begin == 0 && output == input;
   }
+  bool is_unit() const { return is_identity() && input == 1; }
   // Each output reads the input in its place and the two beside it.
   bool looks_around() const { return !adaptive && kernel == 3 && stride == 1 && dilation == 1 && padding_begin == 1 && output == input; }
   // One output that reads the whole axis: such inner axes fold into one.

@@ -45,7 +45,7 @@ void pull_sums(Context& context, const Problem& problem, const void* grad_output
 }  // namespace
 
 void avg_pool(Context& context, Problem problem, const void* input, void* output) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   if (problem.dtype == DType::Int64) return reduce<Sum, int64_t, false>(context, problem, input, output, {}, false);
   with_float(problem.dtype, [&](auto tag) {
     reduce<Sum, typename decltype(tag)::type, false>(context, problem, input, output, {}, false);
@@ -53,7 +53,7 @@ void avg_pool(Context& context, Problem problem, const void* input, void* output
 }
 
 void avg_pool_backward(Context& context, Problem problem, const void* grad_output, void* grad_input) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   with_float(problem.dtype, [&](auto tag) { pull_sums<typename decltype(tag)::type>(context, problem, grad_output, grad_input); });
 }
 

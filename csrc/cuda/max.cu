@@ -13,7 +13,7 @@ void max_values(Context& context, const Problem& problem, const void* input, voi
 }
 
 void max_pool(Context& context, Problem problem, const void* input, void* output, void* offsets, OffsetType type) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   if (offsets == nullptr) return max_values(context, problem, input, output);
   max_with_offsets(context, problem, input, output, offsets, type);
 }

@@ -104,7 +104,7 @@ void sift_axes(Context& context, const Slice& slice, const T* grads, const Saved
 
 void max_pool_backward(Context& context, Problem problem, const void* grad_output, const void* offsets, OffsetType type,
                        void* grad_input) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   with_float(problem.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for_slices(problem, true, [&](const Slice& slice, int64_t sources_before, int64_t results_before) {
