@@ -122,6 +122,26 @@ def test_permuted_and_pulled_gradients(size: tuple[int, ...], kernel: Any, strid
         torch.testing.assert_close(found[0][1].double(), expected[1], rtol=4 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps)
 
 
+ADAPTIVE = (((27, 31), (13, 13)), ((56, 56), (13, 13)), ((60, 60), (14, 14)), ((112, 112), (50, 50)), ((583, 3), (291, 6)), ((64, 64), (13, 7)))
+
+
+@pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("size, output", ADAPTIVE, ids=str)
+def test_gradients_of_adaptive_maxima(size: tuple[int, ...], output: tuple[int, ...], dtype: torch.dtype, restored: None) -> None:
+    """Rows that several others share: some instruction sets permute these gradients, some scatter them, in one order. Few planes, and so
+    many that four of them take turns."""
+    for planes in (1, 3, 6):
+        for seed in range(5):
+            input = torch.randn(1, planes, *size, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_()
+            found = []
+            for isa in INSTRUCTION_SETS:
+                _library.force_instruction_set(isa)
+                found.append(_all(lambda x: functional.adaptive_max_pool2d(x, output), input))
+            for other in found[1:]:
+                assert _same(other, found[0]), (planes, seed)
+
+
 @pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

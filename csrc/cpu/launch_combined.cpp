@@ -250,8 +250,9 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
       if (codes != nullptr && !direct_codes && task == Task::Gather) {
         collect(combined, saved, piece, outputs, offset_size, offsets, codes);
       }
-      if (finest >= 0 && part != finest) {
-        const int64_t source = source_of(combined, part, finest, found);
+      const int64_t source = finest >= 0 && part != finest ? source_of(combined, part, finest, found) : -1;
+      // Averages of many averages would be added up one by one; the input has ways of its own for that.
+      if (source >= 0 && (combined.parts[part].max || combined.parts[source].outputs() / outputs <= plane_sum_elements)) {
         reduce_results(combined, part, source, piece.channels, found[source], results);
       } else {
         run_part(task, combined, part, piece, all, results, codes, type);

@@ -43,8 +43,10 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
     return few ? MaxWay::Scatter : MaxWay::PullPixels;
   }
   if (adaptive) return MaxWay::Scatter;
-  const Comb comb = problem.axes[2].comb();
-  return comb.step == 1 && comb.advance <= 4 ? MaxWay::PullLanes : MaxWay::Scatter;
+  const Axis& width = problem.axes[2];
+  const Comb comb = width.comb();
+  const bool mostly_outside = comb.taps > 2 * (width.input + width.output) + 64;  // margins as long as windows
+  return comb.step == 1 && comb.advance <= 4 && !mostly_outside ? MaxWay::PullLanes : MaxWay::Scatter;
 }
 
 MaxFlat::MaxFlat(const Problem& problem, const PullKernels& pull, const MaxGradients& gradients)

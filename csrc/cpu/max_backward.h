@@ -126,8 +126,8 @@ class MaxPermuted {
 class MaxScatter {
  public:
   // sums: of the gradient's type, to convert lanes. locate: of the offsets' type; null: offsets are looked at one by one, and need
-  // not name an element of the input.
-  MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients);
+  // not name an element of the input. in_order: gradients of an element are added up in the order of outputs, as MaxPermuted does.
+  MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients, bool in_order);
   int64_t tiles() const;
   int64_t work() const { return problem_.input_elements() + problem_.output_elements(); }
   void run(int64_t begin, int64_t end) const;
@@ -151,6 +151,7 @@ class MaxScatter {
 
   const Problem& problem_;
   const ReduceKernels& sums_;
+  bool in_order_;
   LocateFn locate_;  // null: positions do not fit it
   MaxGradients gradients_;
   bool overlaps_ = false;  // an input may be read by several outputs

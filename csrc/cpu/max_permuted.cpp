@@ -29,7 +29,7 @@ bool MaxPermuted::fits(const Problem& problem, int64_t lanes, bool deep) {
   const Axis& depth = problem.axes[0];
   const Axis &height = problem.axes[1], &width = problem.axes[2];
   if (lanes < 2 || problem.layout != Layout::ChannelsFirst || problem.window_elements() > largest_permuted
-      || (!deep && !depth.is_identity()) || width.input > permuted_chunks * lanes || height.output > most_rows
+      || (!deep && !depth.is_identity()) || width.input > permuted_chunks * lanes || height.output == 0 || height.output > most_rows
       || (width.is_whole() && width.input > 2 * lanes)) {  // one gradient among zeros
     return false;
   }

@@ -43,8 +43,8 @@ void add_rows(Lane* const (&target)[turns], const Lane* const (&grad)[turns], co
 
 }  // namespace
 
-MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients)
-    : problem_(problem), sums_(sums), locate_(locate), gradients_(gradients) {
+MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, LocateFn locate, const MaxGradients& gradients, bool in_order)
+    : problem_(problem), sums_(sums), in_order_(in_order), locate_(locate), gradients_(gradients) {
   const bool last = problem.layout == Layout::ChannelsLast;
   const Axis* const axes = problem.axes;
   planes_ = problem.batch * (last ? 1 : problem.channels);
@@ -294,7 +294,8 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
     const Segment& segment = scratch.segments[static_cast<size_t>(n % segments)];
     return {n / segments, segment.first, segment.base};
   };
-  const int64_t width = tile.output[2].size(), quarter = inner_ == 1 ? total / turns : 0;
+  const int64_t width = tile.output[2].size();
+  const int64_t quarter = inner_ != 1 ? 0 : in_order_ ? tile.planes.size() / turns * segments : total / turns;
   for (int64_t n = 0; n < quarter; ++n) {
     add_turns(Four{}, {start_of(n), start_of(n + quarter), start_of(n + 2 * quarter), start_of(n + 3 * quarter)}, width);
   }

@@ -142,10 +142,10 @@ struct CombinedPool {
     Int each(0);
     for (const auto& part : result.parts) {
       const Int outputs = results_of(op, part, Int(1));
+      TORCH_CHECK(at_least(outputs, 1), op, ": the gradient of an empty output");
       each = flat ? each + outputs : result.combined.form == Form::Mean ? Int(1) : each + 1;
     }
     const Int& held = size_of(grad_output, 1, static_cast<const Int*>(nullptr));
-    TORCH_CHECK(each > 0, op, ": the gradient of an empty output");
     TORCH_CHECK(held % each == 0 && held > 0, op, ": grad_output must have a multiple of ", each, " elements along dimension 1, but has ", held);
     for (auto& part : result.parts) part.channels = held / each;
     if constexpr (Device::computes) result.combined.channels = result.parts[0].channels;
