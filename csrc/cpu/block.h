@@ -21,6 +21,10 @@ constexpr int64_t wide_sum_elements = 1024;
 // Windows over whole planes, which torch adds up in a tree, are long from this length on where their taps come one after the other
 // (in channels-last, and without vectors) and in float64, which has nothing wider.
 constexpr int64_t plane_sum_elements = 16;
+// Gradients of averages are summed in 64-bit lanes where so many windows follow each other along an axis and read one position.
+constexpr int64_t long_sum = 128;
+// Windows along a row move so far at most, and those that move by three and more have so few taps, to be taken in lanes along the results.
+constexpr int64_t most_comb_advance = 5, few_comb_taps = 7;
 constexpr int64_t block_of(int64_t length, int64_t from, int64_t block = wide_sum_elements) {
   return length - from < 2 * block ? length - from : block;
 }
@@ -52,6 +56,12 @@ struct Final {
 };
 
 // target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
+// Windows that overlap so much that blocks pay (see slide.inl): as long as the shortest of them, 0 where they do not; and how often a
+// position is read.
+struct Slides {
+  int64_t block = 0, reads = 0;
+};
+
 struct WindowsArgs {
   const void* source;
   const void* source_code;  // code lanes beside a source of lanes, or null
@@ -67,8 +77,8 @@ struct WindowsArgs {
   bool far;            // the source does not fit the caches,
   bool ahead;          // and what comes next is fetched early (see prefetch_beyond)
   Final last;
-  int64_t slide = 0;        // the longest window, where windows overlap so much that blocks of that length pay; each is as long,
-  void* scratch = nullptr;  // or ends at an end of the source. Lanes and codes [slide, 2 vectors].
+  Slides slides = {};       // windows are no shorter than a block, unless they end at an end of the source
+  void* scratch = nullptr;  // for blocks: lanes and codes [block, 2 vectors], or of one element where `inner` is 1
   bool beyond = false;      // the source does not fit the last cache either
 };
 

@@ -72,19 +72,22 @@ bool goes_by_elements(const Problem& problem, OffsetType type) {
 }  // namespace
 
 void avg_pool(Problem problem, const void* input, void* output) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   reduce(problem, sum_kernels(problem), nullptr, {input, output});
 }
 
 void avg_pool_backward(Problem problem, const void* grad_output, void* grad_input) {
-  problem.fold_whole_axes();
-  const ReduceKernels& sums = kernels().sum[static_cast<int>(problem.dtype)];
-  if (Broadcast::serves(problem)) return run(Broadcast(problem, sums, kernels().codes4.copy_bytes, element_bytes(problem.dtype), grad_output, grad_input));
-  run(Reduction(problem, sums, nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
+  problem.fold_axes();
+  const KernelTable& table = kernels();
+  const int dtype = static_cast<int>(problem.dtype);
+  if (Broadcast::serves(problem)) return run(Broadcast(problem, table.sum[dtype], table.codes4.copy_bytes, element_bytes(problem.dtype), grad_output, grad_input));
+  bool long_sums = false;
+  for (const Axis& axis : problem.axes) long_sums |= axis.most_reads() > long_sum;
+  run(Reduction(problem, long_sums ? table.wide_sum[dtype] : table.sum[dtype], nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
 }
 
 void max_pool(Problem problem, const void* input, void* output, void* offsets, OffsetType type) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
   const ReduceKernels* maxima = &table.max[dtype];
@@ -108,7 +111,7 @@ void max_pool(Problem problem, const void* input, void* output, void* offsets, O
 
 void max_pool_backward(Problem problem, const void* grad_output, const void* offsets, OffsetType type, OffsetsName name,
                        void* grad_input) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   const KernelTable& table = kernels();
   const int dtype = static_cast<int>(problem.dtype);
   bool overlaps = false;
@@ -117,9 +120,11 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   const PullKernels& pull = wide ? table.pull[dtype] : table.pull_apart[dtype];
   const MaxGradients gradients{grad_output, offsets, type, grad_input};
   const MaxWay way = choose_max_way(problem, type);
-  if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients));
+  if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients, false));
   const auto permuted = [&](bool deep) { return MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type, deep); };
-  const auto scatter = [&] { return MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients); };
+  // Where other instruction sets permute, their order of additions is kept.
+  const bool in_order = way == MaxWay::Scatter && overlaps && MaxPermuted::serves_somewhere(problem, table.pull[dtype], false);
+  const auto scatter = [&] { return MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients, in_order); };
   switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
     case MaxWay::Scatter:
@@ -150,7 +155,7 @@ void max_pool_indices(Problem problem, const void* offsets, OffsetType type, int
 }
 
 OffsetsName look_at_offsets(Problem problem, const void* offsets, OffsetType type) {
-  problem.fold_whole_axes();
+  problem.fold_axes();
   const int64_t limit = problem.window_elements(), count = problem.output_elements();
   const bool by_elements = goes_by_elements(problem, type);
   // Answers whether look(begin, end) holds for all parts of a range.

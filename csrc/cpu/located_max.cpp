@@ -44,7 +44,7 @@ void LocatedMax::reduce(int64_t begin, int64_t end) const {
       Window window{0, 1, taps};
       window.count = count, window.advance = taps_;
       values_.first({source(plane, from * taps_), nullptr, lanes_ + (plane * parts_ + from) * inner_ * values_.lane_bytes, nullptr, {}, inner_,
-                     inner_, inner_, &window, 1, 1, false, far, far, {}, 0, nullptr, far});
+                     inner_, inner_, &window, 1, 1, false, far, far, {}, {}, nullptr, far});
     };
     run(first, std::max<int64_t>(0, whole - first), taps_);
     if (stop > whole) run(whole, 1, length_ - whole * taps_);

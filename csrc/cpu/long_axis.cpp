@@ -42,7 +42,7 @@ void LongAxis::reduce(int64_t begin, int64_t end) {
     const int64_t lane = at * inner_ * kernels_.lane_bytes;
     kernels_.first({static_cast<const char*>(operands_.input) + (plane * length_ + first) * inner_ * element_bytes_, nullptr,
                     lanes_ + lane, tap_codes_ == nullptr ? nullptr : tap_codes_ + lane, {}, inner_, inner_, inner_, &window, 1, 1,
-                    false, true, true, {}, 0, nullptr, stores_past_caches(work() * element_bytes_)});
+                    false, true, true, {}, {}, nullptr, stores_past_caches(work() * element_bytes_)});
   }
 }
 

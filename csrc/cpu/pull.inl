@@ -55,12 +55,13 @@ struct Pull {
       for (int i = 0; i < Rows; ++i) rows[i] = source_of(r[i], g, c);
     }
     // Sum over rows and taps phase, phase + stride, ... for W elements from q.
-    template <int W>
+    template <int W, int Only = 0>  // the stride, where known
     TP_INLINE Vec<Lane, W> gathered(int64_t q, int64_t phase, int64_t stride) const {
       Vec<Lane, W> total{};
       auto add_row = [&](const Source& row) __attribute__((always_inline)) {
         const int64_t most = Taps == 0 ? taps : Taps;
-        for (int64_t m = ceil_div(most - phase, stride) - 1; m >= 0; --m) {  // outputs in their order, as everywhere
+        // Outputs in their order, as everywhere.
+        for (int64_t m = Taps > 2 && Taps == Only ? 0 : ceil_div(most - phase, stride) - 1; m >= 0; --m) {
           total = total + taken<W>(row.grads + q - m, row.codes + q - m, static_cast<Code>(row.wanted + phase + m * stride));
         }
       };
@@ -123,6 +124,29 @@ struct Pull {
       copy_row(a, target);
     }
   }
+  // Elements i = Stride q + r - skip, by turns: r of the q at hand, or of the next one. What is no lane goes through a row of them.
+  template <int Stride, int Rows, int Taps>
+  TP_INLINE static void few_strides(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
+    constexpr bool direct = std::is_same_v<T, Lane>;
+    const int64_t skip = direct ? a.skip : 0, count = direct ? a.length / Stride : a.count;
+    Lane* const row = direct ? reinterpret_cast<Lane*>(target) : static_cast<Lane*>(a.scratch);
+    const auto from = [&](int64_t r) { return r + skip < Stride ? r + skip : r + skip - Stride; };
+    for_lanes<Lane>(count, [&](auto width, int64_t q) __attribute__((always_inline)) {
+      constexpr int W = decltype(width)::value;
+      local.template fetch<W>(q);
+      Vec<Lane, W> phases[Stride];
+      for (int r = 0; r < Stride; ++r) phases[r] = local.template gathered<W, Stride>(r + skip < Stride ? q : q + 1, from(r), Stride);
+      store_in_turns<Stride, Lane, W>(row + Stride * q, phases);
+    });
+    if constexpr (direct) {
+      for (int64_t i = Stride * count; i < a.length; ++i) {
+        const int64_t r = i - Stride * count;
+        target[i] = local.template gathered<1>(r + skip < Stride ? count : count + 1, from(r), Stride);
+      }
+    } else {
+      copy_row(a, target);
+    }
+  }
   TP_INLINE static void any_stride(const PullLanesArgs& a, const Local<0, 0>& local, T* target) {
     Lane* const scratch = static_cast<Lane*>(a.scratch);
     for (int64_t phase = 0; phase < a.stride; ++phase) {
@@ -140,8 +164,10 @@ struct Pull {
     const Local<Rows, Taps> local(reads, count, a.taps, grads, codes);
     if constexpr (Stride == 1) {
       stride_one(a, local, target);
-    } else {
+    } else if constexpr (Stride == 2) {
       stride_two(a, local, target);
+    } else {
+      few_strides<Stride>(a, local, target);
     }
   }
   // Rows of the commonest windows, by the number of rows that feed them; Taps 0: any.
@@ -167,6 +193,8 @@ struct Pull {
         default: return rows_of<2, 0>(a);
       }
     }
+    if (a.stride == 3) return a.taps == 3 ? rows_of<3, 3>(a) : rows_of<3, 0>(a);
+    if (a.stride == 4) return a.taps == 4 ? rows_of<4, 4>(a) : rows_of<4, 0>(a);
     for_rows(a.rows, [&](const PullRow* reads, int64_t count, const char* grads, const char* codes, T* target) {
       any_stride(a, Local<0, 0>(reads, count, a.taps, grads, codes), target);
     });

@@ -295,18 +295,21 @@ struct Reduce {
   }
   static void windows(const WindowsArgs& a) {
     const Scale finish(a.last);
+    // Element by element, blocks cost what they cost a vector of elements, while a window alone takes its taps in vectors; and sums are long.
+    constexpr bool exact = R::is_max || sizeof(Lane) == 8;
+    const bool slides = a.slides.block > 0 && (a.inner > 1 || (exact && a.source_code == nullptr && a.slides.reads >= 8 * N));
     if constexpr (!rare) {
-      if (a.inner == 1 && by_rows(a, finish)) return;
+      if (a.inner == 1 && !slides && by_rows(a, finish)) return;
     }
     for_loops(a.loops, [&](int64_t source, int64_t target) {
       const S* s = static_cast<const S*>(a.source) + source;
       const Code* c = a.source_code == nullptr ? nullptr : static_cast<const Code*>(a.source_code) + source;
       Lane* t = static_cast<Lane*>(a.target) + target;
       Code* tc = Coded ? static_cast<Code*>(a.target_code) + target : nullptr;
-      if (a.inner == 1) {
-        single(a, finish, s, c, t, tc);
-      } else if (a.slide > 0) {
+      if (slides) {
         Slide<Reduce, R, Coded, S, Lane>::columns(a, finish, s, c, t, tc);
+      } else if (a.inner == 1) {
+        single(a, finish, s, c, t, tc);
       } else {
         wide(a, finish, s, c, t, tc);
       }
@@ -319,6 +322,13 @@ struct Reduce {
     const int64_t taps = Taps == 0 ? a.taps : Taps;
     Vec<Lane, W> value, odd;
     Vec<Code, W> code{};
+    if constexpr (Advance > 2) {
+      value = Vec<Lane, W>{};  // GCC does not see that the first tap is always one
+      Turns<Reduce, Lane>::template take_all<W, Advance>(a, p, value, code);
+      finish.put(target, value);
+      if constexpr (Coded) store_as(target_code, code);
+      return;
+    }
     int64_t t = 1;
     if constexpr (Advance == 1) {
       value = load_as<Vec<Lane, W>>(p);
@@ -365,6 +375,12 @@ struct Reduce {
     });
   }
   static void comb(const CombArgs& a) {
+    switch (a.advance) {
+      case 3: return comb_rows<3, 0>(a);
+      case 4: return comb_rows<4, 0>(a);
+      case 5: return comb_rows<5, 0>(a);
+      default: break;
+    }
     const bool unit = a.advance == 1;
     using Long = Chain<Reduce, R, Coded, Lane>;
     if constexpr (N > 1) {

@@ -37,7 +37,7 @@ Reduction::Block Reduction::storage_block(const Tile& tile) const {
   return block;
 }
 
-// Kernels may read up to 256 bytes past a block that ends well before the end of its tensor.
+// Kernels may read up to 512 bytes past a block that ends well before the end of its tensor.
 bool Reduction::can_overread(const Block& block) const {
   if (!block.storage) return true;
   int64_t last = 0, total = 1;
@@ -46,7 +46,7 @@ bool Reduction::can_overread(const Block& block) const {
     total *= source_size_[d];
   }
   const char* end = static_cast<const char*>(operands_.input) + total * element_bytes_;
-  return block.data + (last + 1) * element_bytes_ + 256 <= end;
+  return block.data + (last + 1) * element_bytes_ + slack_bytes <= end;
 }
 
 void Reduction::run_tile(const Tile& tile, Scratch& scratch) const {
@@ -138,7 +138,7 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
     size[3] = tile.comb_length;
     skip = target.margin;
   } else if (mode == Mode::Spread) {
-    size[3] = 2 * tile.spread_count;
+    size[3] = views_[axis].axis.comb().advance * tile.spread_count;
     skip = tile.spread_skip;
   }
   target.strides = packed_strides(size);
@@ -162,19 +162,20 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
   loop_size[axis + 1] = 1;
   if (mode == Mode::Windows) {
     const std::vector<Window>& list = scratch.windows[axis];
-    void* const spare = scratch.slides[axis] > 0 ? scratch.row.reserve(scratch.slides[axis] * 4 * widest_vector) : nullptr;
+    const Slides slides = scratch.slides[axis];
     for_nest(loop_size, block.strides, target.strides, nullptr, axis + 1,
              [&](const Loop(&loops)[3], const int64_t(&)[3], int64_t inner, int64_t s, int64_t t, int64_t) {
                // Rounded-up writes are harmless only while rows are written in ascending order.
                bool ascending = true;
                for (const Loop& loop : loops) ascending &= loop.count == 1 || loop.target >= target.strides.of[axis + 1];
+               void* const spare = slides.block > 0 ? scratch.row.reserve(slides.block * (inner > 1 ? 4 * widest_vector : 16)) : nullptr;
                WindowsArgs args{block.data + s * source_bytes,
                                 block.code == nullptr ? nullptr : block.code + s * kernels_.lane_bytes,
                                 written + t * kernels_.lane_bytes,
                                 target.code == nullptr ? nullptr : target.code + t * kernels_.lane_bytes,
                                 {loops[0], loops[1], loops[2]}, block.strides.of[axis + 1], target.strides.of[axis + 1], inner,
                                 list.data(), static_cast<int64_t>(list.size()), code_scale_[axis],
-                                ascending && can_overread(block), far_, ahead_, last, scratch.slides[axis], spare, past_};
+                                ascending && can_overread(block), far_, ahead_, last, slides, spare, past_};
                block.storage ? kernels_.first(args) : kernels_.next(args);
              });
   } else {

@@ -17,20 +17,26 @@ constexpr int64_t block_limit = 1 << 17;  // of a tile of large windows, or of a
 
 // Whether blocks as long as the longest window cost less than windows one by one, of so many taps in all.
 bool slides_pay(int64_t longest, int64_t taps, int64_t extent) { return longest >= 8 && taps >= 4 * extent; }
-// The longest window, if blocks of that length pay, and each window is as long or ends at an end of the source, which blocks ask for.
-int64_t slide_of(const std::vector<Window>& list, int64_t extent) {
-  int64_t longest = 0, taps = 0;
+// Blocks as long as the shortest window (but for those cut off at an end of the source), if such blocks pay: each window ends at the end
+// of the block in which it starts, or beyond. The last ones may be empty: elements behind all windows of an average.
+Slides slides_of(const std::vector<Window>& list, int64_t extent) {
+  int64_t longest = 0, longest_whole = 0, shortest = INT64_MAX, taps = 0;
+  bool empty = false;
   for (const Window& window : list) {
+    if (window.taps == 0) {
+      empty = true;
+      continue;
+    }
+    if (empty || window.step != 1) return {};
+    const bool cut = window.count == 1 && (window.start == 0 || window.start + window.taps == extent);
+    if (!cut) shortest = std::min(shortest, window.taps), longest_whole = std::max(longest_whole, window.taps);
     longest = std::max(longest, window.taps);
     taps += window.count * window.taps;
   }
-  if (!slides_pay(longest, taps, extent)) return 0;
-  for (const Window& window : list) {
-    const bool at_an_end = window.start == 0 || window.start + window.taps == extent;
-    const bool whole = window.taps == longest || (at_an_end && window.count == 1);
-    if (!whole || window.taps == 0 || window.step != 1 || window.repeat != 1) return 0;
-  }
-  return longest;
+  if (!slides_pay(longest, taps, extent)) return {};
+  if (longest_whole == 0) return {longest, taps / extent};
+  if (longest_whole > 2 * shortest) return {};
+  return {shortest, taps / extent};
 }
 
 Strides problem_strides(const Problem& problem, const int64_t (&size)[dimensions]) {
@@ -87,10 +93,11 @@ Reduction::Mode Reduction::mode_of(int axis) const {
     const Comb comb = view.comb();
     const bool few = view.results() < 4 && comb.taps > 32;
     const bool mostly_outside = (comb.taps - 1) * comb.step > 2 * view.sources() + 64;
-    if (comb.advance <= 2 && !few && !mostly_outside) return Mode::Comb;
+    const bool apart = comb.advance <= most_comb_advance && comb.step == 1 && comb.taps <= few_comb_taps;
+    if ((comb.advance <= 2 || apart) && !few && !mostly_outside) return Mode::Comb;
   } else if (inverse_) {
     const Comb comb = view.axis.comb();
-    if (comb.advance == 2 && comb.step == 1 && comb.taps <= 2 * view.results() + 64) return Mode::Spread;
+    if (comb.advance <= most_comb_advance && comb.step == 1 && comb.taps <= std::min(2 * view.results() + 64, comb.advance * long_sum)) return Mode::Spread;
   }
   return Mode::Windows;
 }
@@ -132,7 +139,7 @@ bool Reduction::takes_short() {
   constexpr int64_t longest = 4096;
   const bool kernel = (inverse_ ? kernels_.next_short : kernels_.first_short) != nullptr;
   if (!kernel || source_size_[4] != 1 || modes_[0] != Mode::Identity || result_size_[3] > longest) return false;
-  if (result_size_[2] * result_size_[3] == 0 || (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity)) return false;
+  if (result_size_[2] * result_size_[3] == 0 || source_size_[2] * source_size_[3] == 0 || (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity)) return false;
   bool uneven = false;
   int64_t taps = 1;
   for (const AxisView& view : {views_[1], views_[2]}) {
@@ -254,6 +261,8 @@ void Reduction::choose_tiles() {
   int64_t row_budget = std::max<int64_t>(std::min(2 * tile_elements, std::max(budget, block_limit / rows)), 16);
   // Windows along the width are listed for each tile: a whole row where it is not too long, so that they are listed once.
   if (modes_[2] == Mode::Windows && source_size_[4] == 1 && !coded) row_budget = std::max(row_budget, 8 * tile_elements);
+  // Neighbours read again what long windows share.
+  if (modes_[2] == Mode::Windows && source_size_[4] == 1 && views_[2].axis.overlaps()) row_budget = std::max(row_budget, 2 * views_[2].axis.max_taps());
   tile[3] = std::clamp<int64_t>(row_budget / (tile[4] * ratio(3)), 1, std::max<int64_t>(1, result_size_[3]));
   if (tile[3] * 4 > result_size_[3] * 3) tile[3] = std::max<int64_t>(1, result_size_[3]);
   int64_t elements = tile[3] * tile[4] * (result_size_[3] == 0 ? 1 : std::max<int64_t>(1, longest(3) / result_size_[3]));
@@ -337,7 +346,7 @@ void Reduction::list_windows(int axis, Tile& tile, Scratch& scratch) const {
   if (low > high) low = high = 0;
   for (Window& window : list) window.start = window.taps == 0 ? 0 : window.start - low;
   tile.source[axis + 1] = {low, high};
-  scratch.slides[axis] = slide_of(list, high - low);
+  scratch.slides[axis] = slides_of(list, high - low);
 }
 
 // last: the tile before, whose lists the scratch still holds, or null.
@@ -359,12 +368,12 @@ void Reduction::locate_sources(Tile& tile, const Tile* last, Scratch& scratch) c
         tile.comb_length = (result.size() - 1) * comb.advance + (comb.taps - 1) * comb.step + 1;
         break;
       }
-      case Mode::Spread: {  // input i = q * 2 + r - shift reads outputs q - m
+      case Mode::Spread: {  // input i = q * advance + r - shift reads outputs q - m
         const Comb comb = views_[axis].axis.comb();
-        const int64_t shift = -comb.first, reach = ceil_div<int64_t>(comb.taps, 2) - 1;
-        tile.spread_first = (result.begin + shift) / 2;
-        tile.spread_count = (result.end - 1 + shift) / 2 + 1 - tile.spread_first;
-        tile.spread_skip = result.begin + shift - 2 * tile.spread_first;
+        const int64_t shift = -comb.first, reach = ceil_div<int64_t>(comb.taps, comb.advance) - 1;
+        tile.spread_first = (result.begin + shift) / comb.advance;
+        tile.spread_count = (result.end - 1 + shift) / comb.advance + 1 - tile.spread_first;
+        tile.spread_skip = result.begin + shift - comb.advance * tile.spread_first;
         tile.comb_first = tile.spread_first - reach;
         tile.comb_length = tile.spread_count + reach;
         break;

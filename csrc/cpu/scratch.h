@@ -74,7 +74,7 @@ struct Segment {
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
   std::vector<Window> windows[3];
-  int64_t slides[3] = {};  // of a list of windows: its longest, where they slide (see slide.inl), else 0
+  Slides slides[3];  // of a list of windows
   std::vector<int64_t> counts[3];
   std::vector<PullRow> reads;
   std::vector<int64_t> firsts;

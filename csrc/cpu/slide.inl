@@ -1,4 +1,4 @@
-// Large windows that overlap much, at a cost that does not grow with them: blocks as long as a window, in each the reductions of
+// Large windows that overlap much, at a cost that does not grow with them: blocks as long as the shortest window, in each the reductions of
 // its ends (suffixes, kept) and of the next one's beginnings (prefixes, running); a window is one of both (van Herk, Gil and
 // Werman). Nothing is ever taken away again, so NaN, infinities and precision are those of a direct sum. Lanes along the elements
 // below the axis. Kernel: a Reduce. Included inside a target region, before reduce.inl.
@@ -74,22 +74,25 @@ struct Slide {
   template <int W, int U>
   TP_INLINE static void strip(const WindowsArgs& a, const Scale& finish, const S* source, const Code* source_code, Lane* target,
                               Code* target_code) {
-    const int64_t block = a.slide;
+    const int64_t block = a.slides.block;
     Lane* const kept = static_cast<Lane*>(a.scratch);
     const Strip<W, U> lanes{a, source, source_code, kept, reinterpret_cast<Code*>(kept + block * W * U)};
     // Goes from window to window, through the entries of the list.
     Window window = a.windows[0];
     const Window* entry = a.windows;
-    const Window* const last = a.windows + a.window_count;
+    const Window* last = a.windows + a.window_count;
+    while (last[-1].taps == 0) --last;
     const int64_t extent = last[-1].last_start() + last[-1].taps;
     auto next = [&]() __attribute__((always_inline)) {
       window.start += window.advance;
       if (--window.count == 0 && ++entry < last) window = *entry;
     };
     auto put = [&](const State<W, U>& state) __attribute__((always_inline)) {
-      lanes.put(window, state, target, target_code, finish);
-      target += a.target_pixel;
-      if constexpr (Coded) target_code += a.target_pixel;
+      for (int64_t n = 0; n < window.repeat; ++n) {
+        lanes.put(window, state, target, target_code, finish);
+        target += a.target_pixel;
+        if constexpr (Coded) target_code += a.target_pixel;
+      }
     };
     // Windows cut off at the beginning.
     if (window.start == 0 && window.taps < block) {
@@ -120,6 +123,12 @@ struct Slide {
           state.take(prefix);
         }
         put(state);
+      }
+    }
+    for (; last < a.windows + a.window_count; ++last) {  // empty
+      for (int64_t n = 0; n < last->outputs(); ++n, target += a.target_pixel) {
+        std::fill_n(target, W * U, R::template init<Lane>());
+        if constexpr (Coded) std::fill_n(target_code, W * U, Code(0)), target_code += a.target_pixel;
       }
     }
   }
