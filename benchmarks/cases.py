@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The rows of the benchmark, as data, and what follows from a row by definition: the calls, the bytes, the saved offset.
 
-Two groups: `everyday` is one row for each kind of operator at an ordinary size, `networks` is what well-known networks
-and filters pool. The dozen of --quick is marked here, too.
+Three groups: `everyday` is one row for each kind of operator at an ordinary size, `networks` is what well-known networks
+and filters pool, `strides` windows that move by three and more, and planes of one column. The dozen of --quick is marked here, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as torch_functional
 from torch_pooling import functional
 from torch_pooling._demo.agreement import Pool
 
-GROUPS = {"everyday": ("float32", "bfloat16"), "networks": ("float32", "bfloat16", "float16")}  # and their types
+GROUPS = {"everyday": ("float32", "bfloat16"), "networks": ("float32", "bfloat16", "float16"), "strides": ("float32", "bfloat16")}  # and their types
 LAYOUTS = ("channels_first", "channels_last")
 MODES = ("inference", "training", "backward")  # forward without and with a graph; backward alone
 
@@ -174,4 +174,18 @@ NETWORKS = (
     *both("networks", "medical volume", (1, 32, 128, 128, 128), 2),
 )
 
-CASES = EVERYDAY + NETWORKS
+STRIDES = (
+    *both("strides", "M5, sound", (8, 64, 16000), 4, 4),
+    *both("strides", "sound", (8, 64, 16000), 3, 3),
+    *both("strides", "sound", (8, 64, 16000), 5, 5),
+    *both("strides", "sound", (8, 64, 16000), 5, 4, 2),
+    *both("strides", "pictures", (8, 64, 112, 112), 3, 3),
+    *both("strides", "pictures", (8, 64, 112, 112), 4, 4),
+    *both("strides", "pictures", (8, 64, 112, 112), 5, 3, 2),
+    Case("strides", "Deep4Net, EEG", "max", (64, 50, 1000, 1), (3, 1), (3, 1)),
+    Case("strides", "ShallowFBCSPNet, EEG", "avg", (64, 40, 1000, 1), (75, 1), (15, 1)),
+    *both("strides", "one column", (8, 64, 16000, 1), (2, 1), (2, 1)),
+    *both("strides", "one column", (8, 64, 16000, 1), (3, 1), (1, 1), (1, 0)),
+)
+
+CASES = EVERYDAY + NETWORKS + STRIDES

@@ -55,13 +55,13 @@ struct Final {
   bool past = false;   // stores go past the caches
 };
 
-// target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
 // Windows that overlap so much that blocks pay (see slide.inl): as long as the shortest of them, 0 where they do not; and how often a
 // position is read.
 struct Slides {
   int64_t block = 0, reads = 0;
 };
 
+// target[l, o, c] = reduce over taps t of source[l, start(o) + t * step(o), c], for every l of the three loops.
 struct WindowsArgs {
   const void* source;
   const void* source_code;  // code lanes beside a source of lanes, or null

@@ -51,7 +51,7 @@ inline bool has_unknown_size(const at::Tensor& tensor) {
   const auto sizes = tensor.sym_sizes();
   return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& size) { return !size.has_hint(); });
 }
-// The same where sizes depend on data, by what their expressions say. Neither layout is a guess: a kernel will see the real strides.
+// is_channels_last where sizes depend on data, by what the strides' expressions say: kernels will see the real ones.
 inline bool is_channels_last_for_all_sizes(const at::Tensor& tensor, int64_t rank) {
   const auto sizes = tensor.sym_sizes(), strides = tensor.sym_strides();
   const auto equal = [](const c10::SymInt& a, const c10::SymInt& b) { return TORCH_GUARD_OR_FALSE(a.sym_eq(b)); };
