@@ -169,7 +169,8 @@ def _register_batching(name: str, tensors: int, window: int) -> None:
         folded = []
         for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True):
             mapped = tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            batched, batch = mapped.dim() == rank + 3, mapped.shape[1]
+            batched = mapped.dim() == rank + 3
+            batch = mapped.shape[1] if batched else 0
             folded.append(mapped.flatten(0, 1) if batched else mapped)
         result = getattr(ops, name)(*folded, *args[tensors:])
 
