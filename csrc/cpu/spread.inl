@@ -1,5 +1,5 @@
-// Backward sums along a row, strides of 2 and more: each input takes the sum of the outputs that read it; lanes along q. Included inside
-// a target region, after vec.inl.
+// Backward sums along a row, strides of 2 to 5: each input takes the sum of the outputs that read it; lanes along q, put back in turns.
+// Included inside a target region, after turns.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
 template <class Lane>

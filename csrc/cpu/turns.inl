@@ -1,4 +1,4 @@
-// Every third, fourth or fifth element of a row: taken out of as many vectors by shuffles, and put back in turns. Included inside a target
+// Every second to fifth element of a row: taken out of as many vectors by shuffles, and put back in turns. Included inside a target
 // region, after vec.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
