@@ -27,8 +27,9 @@ SOURCE = r"""
 #include <omp.h>
 #endif
 
-/* Each thread takes one run of whole 64-byte lines, streams it, and waits for its stores; both pointers 16-byte aligned. */
-void streaming_copy(char* to, const char* from, size_t bytes) {
+/* Each thread takes one run of whole 64-byte lines, streams it, and waits for its stores; all pointers 16-byte aligned. With `too` the
+   same goes there as well. */
+void streaming_copy(char* to, char* too, const char* from, size_t bytes) {
   size_t lines = bytes / 64;
 #pragma omp parallel
   {
@@ -46,15 +47,27 @@ void streaming_copy(char* to, const char* from, size_t bytes) {
       _mm_stream_si128(out + 1, b);
       _mm_stream_si128(out + 2, c);
       _mm_stream_si128(out + 3, d);
+      if (too) {
+        out = (__m128i*)(too + i * 64);
+        _mm_stream_si128(out, a);
+        _mm_stream_si128(out + 1, b);
+        _mm_stream_si128(out + 2, c);
+        _mm_stream_si128(out + 3, d);
+      }
     }
     _mm_sfence();
   }
   memcpy(to + lines * 64, from + lines * 64, bytes - lines * 64);
+  if (too) memcpy(too + lines * 64, from + lines * 64, bytes - lines * 64);
 }
 """
 
 
-def compile_streaming() -> Callable[[int, int, int], None] | None:
+# Addresses to, also to (0 for nowhere), from; bytes.
+Streaming = Callable[[int, int, int, int], None]
+
+
+def compile_streaming() -> Streaming | None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
         return None
@@ -71,16 +84,24 @@ def compile_streaming() -> Callable[[int, int, int], None] | None:
                 function = ctypes.CDLL(str(library)).streaming_copy
             except OSError:
                 continue
-            function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+            function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
             function.restype = None
             return function
     return None
 
 
-def copies(x: Tensor, streaming: Callable[[int, int, int], None] | None) -> dict[str, Callable[[], object]]:
+def copies(x: Tensor, streaming: Streaming | None) -> dict[str, Callable[[], object]]:
     """Calls that copy x into memory that is there already; 2 * x.nbytes is what each moves."""
     target = torch.empty_like(x).copy_(x)
     calls: dict[str, Callable[[], object]] = {"copy": lambda: target.copy_(x)}
     if streaming is not None and x.device.type == "cpu" and not (x.data_ptr() | target.data_ptr()) & 15:
-        calls["streaming copy"] = lambda: streaming(target.data_ptr(), x.data_ptr(), x.nbytes)
+        calls["streaming copy"] = lambda: streaming(target.data_ptr(), 0, x.data_ptr(), x.nbytes)
     return calls
+
+
+def copies_into(x: Tensor, streaming: Streaming | None) -> list[Callable[[], object]]:
+    """Calls that copy x into one place and into two: the least that operators with results as large as their input can take."""
+    if streaming is None or x.device.type != "cpu" or (x.data_ptr() | x.nbytes) & 15:
+        return []
+    one, two = torch.zeros((2, x.nbytes), dtype=torch.uint8)
+    return [lambda also=also: streaming(one.data_ptr(), also, x.data_ptr(), x.nbytes) for also in (0, two.data_ptr())]

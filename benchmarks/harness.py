@@ -35,7 +35,7 @@ class Setting:
     device: str
     memory: str
     seconds: float  # for each mode of a row, all participants together
-    streaming: Callable[[int, int, int], None] | None
+    streaming: copying.Streaming | None
     patience: Patience
     peers: tuple[str, ...] = ("torch",)
     modes: tuple[str, ...] = MODES

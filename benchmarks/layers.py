@@ -4,7 +4,9 @@
 Rows of 64 MB and more. The limits, as ratios of medians: concat_pool at most 1.15 times the slower of its two reductions and 1.5
 times faster than the two and cat; mixed_pool at most 1.6 times its maximum alone and 1.5 times faster than its composition; the
 pyramid at most 1.25 times its finest level alone. Compositions are ours, torch's, and the modules of timm and fastai where these
-packages can be imported. All calls of a row take turns, so that a busy moment hits all of them.
+packages can be imported. mixed_pool writes two results as large as its input; beside it stands what copies of the input into one and
+into two places take, by stores that pass the caches: the least that a maximum and that mixed_pool can take. All calls of a row take
+turns, so that a busy moment hits all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as theirs
 
-from benchmarks import memory
+from benchmarks import copying, memory
 from torch_pooling import functional as ours
 
 Call = Callable[[Tensor], Tensor]
@@ -102,9 +104,10 @@ def main() -> int:
     memory.choose(options.memory)
     missed = 0
     modules = peers()
+    streaming = copying.compile_streaming()
     print(f"{options.threads} threads, {options.memory} memory, float32, medians of {options.rounds}, ms")
-    print("| operator | input | layout | ours | slowest part | ratio | limit | compositions | times faster | limit |")
-    print("|" + "---|" * 10)
+    print("| operator | input | layout | ours | slowest part | ratio | limit | compositions | times faster | limit | copies |")
+    print("|" + "---|" * 11)
     for shape in SHAPES:
         for layout in (torch.contiguous_format, torch.channels_last):
             input = torch.randn(shape).contiguous(memory_format=layout)
@@ -113,15 +116,18 @@ def main() -> int:
                     continue
                 theirs_too = modules if name == "concat_pool" else {}
                 names, compositions = ["ours", "torch", *theirs_too], [*composed_of, *theirs_too.values()]
+                copies = copying.copies_into(input, streaming) if name == "mixed_pool" else []
                 with torch.inference_mode():
-                    own, *others = medians([pool, *parts, *compositions], input, options.rounds)
+                    own, *others = medians([pool, *parts, *compositions, *(lambda _, copy=copy: copy() for copy in copies)], input, options.rounds)
+                copied = [others.pop() for _ in copies][::-1]
                 part, composed = max(others[: len(parts)]), others[len(parts) :]
                 faster = min(composed) / own if composed else 0.0
                 missed += own > most * part or faster < least
                 words = ", ".join(f"{who} {value:.2f}" for who, value in zip(names, composed, strict=False))
+                floor = ", ".join(f"into {places} {value:.2f}" for places, value in enumerate(copied, 1))
                 print(
                     f"| {name} | {'x'.join(map(str, shape))} | {'first' if layout == torch.contiguous_format else 'last'} | {own:.2f} "
-                    f"| {part:.2f} | {own / part:.2f} | {most} | {words} | {f'{faster:.2f} | {least}' if composed else ' | '} |",
+                    f"| {part:.2f} | {own / part:.2f} | {most} | {words} | {f'{faster:.2f} | {least}' if composed else ' | '} | {floor} |",
                     flush=True,
                 )
     print(f"{missed} rows beyond their limits")

@@ -93,7 +93,7 @@ struct Reduce {
   template <int W>
   TP_INLINE static Vec<Code, W> tap_code(const Code* c, int u, Code number) {
     const auto all = broadcast<Code, W>(number);
-    return c == nullptr ? all : Vec<Code, W>(load_as<Vec<Code, W>>(c + u * W) + all);
+    return c == nullptr ? all : sum_of_codes<Code, W>(load_as<Vec<Code, W>>(c + u * W), all);
   }
 
   // Two partial states of one window, their taps in any order: the first of equals wins, the last of NaNs.
