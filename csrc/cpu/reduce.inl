@@ -90,10 +90,11 @@ struct Reduce {
       if constexpr (Coded) store_as(target_code + u * W, code[u]);
     }
   }
+  // Lanes beyond a row hold anything.
   template <int W>
   TP_INLINE static Vec<Code, W> tap_code(const Code* c, int u, Code number) {
     const auto all = broadcast<Code, W>(number);
-    return c == nullptr ? all : sum_of_codes<Code, W>(load_as<Vec<Code, W>>(c + u * W), all);
+    return c == nullptr ? all : wrapping_sum(load_as<Vec<Code, W>>(c + u * W), all);
   }
 
   // Two partial states of one window, their taps in any order: the first of equals wins, the last of NaNs.

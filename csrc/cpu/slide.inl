@@ -34,7 +34,7 @@ struct Slide {
         if constexpr (Coded) {
           state.code[u] = broadcast<Code, W>(static_cast<Code>(position * a.code_scale));
           if (source_code != nullptr) {
-            state.code[u] = sum_of_codes<Code, W>(state.code[u], load_as<Vec<Code, W>>(source_code + position * a.source_pixel + u * W));
+            state.code[u] = wrapping_sum(state.code[u], load_as<Vec<Code, W>>(source_code + position * a.source_pixel + u * W));
           }
         } else {
           state.code[u] = Vec<Code, W>{};
@@ -65,7 +65,7 @@ struct Slide {
         store_as(target + u * W, finish(state.value[u]));
         if constexpr (Coded) {
           const auto origin = broadcast<Code, W>(static_cast<Code>((window.tap - window.start) * a.code_scale));
-          store_as(target_code + u * W, sum_of_codes<Code, W>(state.code[u], origin));
+          store_as(target_code + u * W, wrapping_sum(state.code[u], origin));
         }
       }
     }

@@ -32,12 +32,6 @@ template <class V, class T>
 TP_INLINE void store_as(T* p, V v) {
   std::memcpy(p, &v, sizeof(V));
 }
-// Of codes. Lanes beyond a row hold anything, and positions whose origin is yet to come off may wrap around: no sum is an overflow.
-template <class Code, int N>
-TP_INLINE Vec<Code, N> sum_of_codes(Vec<Code, N> a, Vec<Code, N> b) {
-  using Bits = Vec<std::make_unsigned_t<Code>, N>;
-  return (Vec<Code, N>)((Bits)a + (Bits)b);
-}
 // Windows read several rows at once, which the processor does not fetch ahead well by itself where rows are long. Into the second level of
 // cache: the first has few buffers for lines on their way, which loads and stores need. A few short rows are better left to the processor; one
 // stream alone is not, where it comes from memory.
