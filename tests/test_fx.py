@@ -38,6 +38,7 @@ def test_fx_keeps_the_data_format(name: str) -> None:
 @pytest.mark.parametrize("pool", [functional.global_avg_pool, functional.global_max_pool])
 def test_fx_traces_masks(pool: Callable[..., Tensor]) -> None:
     input, mask = torch.randn(2, 3, 4, 5), torch.arange(40).view(2, 4, 5) % 3 > 0
+    input[..., 0, 0], mask[:, 0, 0] = 9.0, False  # which a maximum without the mask is
     traced = torch.fx.symbolic_trace(lambda x, m: pool(x, mask=m))
     assert torch.equal(traced(input, mask), pool(input, mask=mask))
     assert not torch.equal(traced(input, mask), pool(input))
