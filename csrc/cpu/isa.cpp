@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cpu/isa.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
@@ -33,12 +34,15 @@ const InstructionSet instruction_sets[] = {
     {"scalar", [] { return true; }, &isa_scalar::table},
 };
 
-// The cache that a core shares with few others; sysconf adds up those of a whole socket.
+// The cache that a core shares with few others; sysconf adds up those of a whole socket. A virtual machine names the host's, of which it
+// has a part, and of more than this even the whole is no gain: the crossover was measured with 480 MiB named (docs/performance.md).
+constexpr int64_t most_cache_bytes = 48 << 20;
+
 int64_t last_level_cache_bytes() {
   static const int64_t size = [] {
     int64_t kilobytes = 0;
     std::ifstream("/sys/devices/system/cpu/cpu0/cache/index3/size") >> kilobytes;
-    return (kilobytes > 0 ? kilobytes : 32768) << 10;
+    return std::min((kilobytes > 0 ? kilobytes : 32768) << 10, most_cache_bytes);
   }();
   return size;
 }
