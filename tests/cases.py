@@ -184,6 +184,7 @@ def _sliding_1d() -> list[Case]:
         sliding(19, 3, 1, 1, 3, ceil_mode=True),
         sliding(33, 4, 2, 2, 1, ceil_mode=True, count_include_pad=False),
         sliding(1000, 31, 1, 15),
+        sliding(1100, 6, 1, 1, 3, channels=40),
         sliding(700, 256, 7, 128),  # 256 taps: the last window whose offsets fit a byte
         sliding(700, 257, 7, 128),
         sliding(5000, 3, 1, 1, batch=1),
@@ -269,6 +270,9 @@ def _sliding_2d() -> list[Case]:
         sliding((35, 36), 3, 2, batch=1, channels=19),
         sliding((35, 36), 5, 1, 2, batch=1, channels=4),
         sliding((30, 30), 13, 1, 6, batch=1, channels=3),
+        sliding((230, 84), 5, 1, 2, batch=1, channels=2),  # more rows than are reduced at once
+        sliding((15, 20), (4, 7), 1, (0, 3), (2, 1), batch=1, channels=5),
+        sliding((9, 7), (15, 16), 1, (7, 8), batch=1, channels=9),  # longer than the plane
         sliding((75, 150), 9, 1, 4, batch=1, channels=2),  # from here on several tiles of a GPU's block, in both directions
         sliding((70, 67), (7, 9), (2, 1), (3, 4), 2, batch=1, channels=9),
         sliding((34, 40), (9, 5), (1, 3), (4, 2), batch=1, channels=19),

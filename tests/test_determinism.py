@@ -142,6 +142,34 @@ def test_gradients_of_adaptive_maxima(size: tuple[int, ...], output: tuple[int, 
                 assert _same(other, found[0]), (planes, seed)
 
 
+ZEROS = (
+    ((20, 20), 5, 1, 2, 1), ((20, 21), 2, 1, 0, 1), ((40, 37), 13, 1, 6, 1), ((19, 24), (1, 5), 1, (0, 2), 1), ((19, 24), (5, 1), 1, (2, 0), 1),
+    ((23, 18), 3, 1, 2, 2), ((9, 70), (9, 4), 1, (4, 2), 1), ((7, 7), 3, 1, 1, 1), ((30, 90), 3, 1, 1, 1), ((30, 300), 7, 1, 3, 1),
+    ((50,), 6, 1, 2, 1), ((5, 12, 13), (1, 4, 4), 1, 0, 1), ((6, 11, 12), 3, 1, 1, 1), ((20, 31), 3, 2, 1, 1), ((20, 33), 2, 2, 0, 1),
+)  # fmt: skip
+
+
+@pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("window", ZEROS, ids=str)
+def test_signs_of_zeros(window: Any, layout: str, restored: None) -> None:
+    """Which of two zeros a maximum is, where windows hold hardly anything else: with offsets and without."""
+    size, *args = window
+    random = torch.Generator().manual_seed(3)
+    content = torch.where(torch.rand(2, 9, *size, generator=random) < 0.5, 0.0, -0.0)
+    content[torch.rand(content.shape, generator=random) < 0.02] = float("nan")
+    for dtype in FLOATS:
+        found = []
+        for isa in INSTRUCTION_SETS:
+            _library.force_instruction_set(isa)
+            input = arrange(content.to(dtype), len(size), layout)
+            pool = getattr(functional, f"max_pool{len(size)}d")
+            found.append([pool(input, *args), pool(input.requires_grad_(), *args).detach()])
+        for other in found[1:]:
+            for one, two in zip(other, found[0], strict=True):
+                assert torch.equal(one.signbit() & ~one.isnan(), two.signbit() & ~two.isnan()), dtype
+
+
 @pytest.mark.skipif(len(INSTRUCTION_SETS) < 2, reason="one instruction set")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

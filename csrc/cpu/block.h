@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "core/problem.h"
+#include "cpu/whole_args.h"
 
 namespace torch_pooling::cpu {
 
@@ -167,45 +168,6 @@ struct BothArgs {
   bool ahead;  // see WindowsArgs
 };
 
-// Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results
-// may be left out; codes are bytes. In channels-last (NearLast) target_plane counts pixels, which lie target_pixel elements apart in results. A
-// neighbour outside the plane is left out by the kernel, which is told where planes end.
-struct NearArgs {
-  const void* source;
-  void* sums;
-  void* maxima;
-  void* codes;
-  int64_t planes, source_plane, target_plane;
-  int64_t rows, length;  // of a plane
-  int64_t begin, end;
-  int64_t channels, target_pixel;
-  double divisor;  // of sums
-  bool past;       // see Final
-  bool ahead;      // see WindowsArgs
-};
-
-// Windows of two or three elements along rows, which move by two, in channels-first: result o of row r of plane p reduces elements
-// [2 * o - skip, 2 * o - skip + taps) of rows rows[first[r]] to rows[first[r + 1]], where these have elements before `length`. skip is 0 or 1, and
-// 2 * width - skip at most length. Spread (of sums), the other way round: result i of row r sums the elements of these rows whose windows
-// read it, `length` is the outputs' and `width` the inputs'; a row may have none.
-constexpr int64_t most_pair_rows = 9;
-struct PairsArgs {
-  const void* source;
-  void* target;    // storage
-  uint8_t* codes;  // of maxima with positions
-  int64_t planes, source_plane, target_plane;
-  const int64_t* rows;     // where they begin in a plane,
-  const int64_t* numbers;  // and the numbers of their first taps
-  const int64_t* first;
-  int64_t begin, end;    // rows of results
-  int64_t length, width;
-  int64_t taps, skip;
-  double divisor;        // of sums
-  bool past, ahead;      // see Final and WindowsArgs
-  void* scratch;         // where rows that go past the caches and are no whole lines are put together, staged_rows of them
-  int64_t staged_rows;
-};
-
 // Max backward: rows of grad_input from the rows of grad_output that read them, each with the code of its first tap there.
 // Gradients are storage, codes bytes or code lanes; a kernel reads both within a row and its margins, and beyond.
 struct PullRow {
@@ -321,6 +283,7 @@ using ConvertFn = void (*)(const ConvertArgs&);
 using BothFn = void (*)(const BothArgs&);
 using PairsFn = void (*)(const PairsArgs&);
 using NearFn = void (*)(const NearArgs&);
+using RibbonFn = void (*)(const RibbonArgs&);
 using PermutedFn = void (*)(const PermutedArgs&);
 using FlatFn = void (*)(const FlatArgs&);
 using LocateFn = bool (*)(const LocateArgs&);
@@ -340,6 +303,7 @@ struct ReduceKernels {
   ConvertFn finish = nullptr;                          // lanes to storage
   PairsFn pairs = nullptr, spread_pairs = nullptr;
   NearFn near = nullptr, near_last = nullptr;  // channels-first, -last
+  RibbonFn ribbon = nullptr;
   int64_t vector_lanes = 0;
 };
 // [0]: codes are bytes, [1]: codes are lanes as wide as those of the gradient.

@@ -13,8 +13,8 @@ void Reduction::run(int64_t begin, int64_t end) const {
   Tile tile, last;
   for (int64_t index = begin; index < end; ++index) {
     tile_box(index, result_size_, tile_size_, tile.result);
-    if (near_ || !rows_.empty()) {
-      near_ ? run_near(tile) : run_pairs(tile, scratch);
+    if (near_ || ribbon_rows_ > 0 || !rows_.empty()) {
+      near_ ? run_near(tile) : ribbon_rows_ > 0 ? run_ribbon(tile, scratch) : run_pairs(tile, scratch);
       continue;
     }
     locate_sources(tile, index == begin ? nullptr : &last, scratch);

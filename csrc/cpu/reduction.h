@@ -87,12 +87,16 @@ class Reduction {
   static int64_t most_taps(const AxisView& view);
   bool takes_pixels() const;
   bool takes_near() const;
+  bool takes_ribbon();
   bool takes_pairs();
   bool takes_short();
   bool cut_short(int64_t most);
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_near(const Tile& tile) const;
+  bool separate_rows() const;
+  RibbonArgs ribbon_args() const;
+  void run_ribbon(const Tile& tile, Scratch& scratch) const;
   void run_pairs(const Tile& tile, Scratch& scratch) const;
   void run_pixels(const Tile& tile, Block& block, Scratch& scratch) const;
   void store_codes(const Tile& tile, const Block& block) const;
@@ -128,6 +132,7 @@ class Reduction {
   Mode modes_[3];
   bool pixels_ = false;  // all axes in one go
   bool near_ = false;    // the same, three by three
+  int64_t ribbon_rows_ = 0;  // the same, by maxima that move by one: rows of results at once. 0: not so
   std::vector<int64_t> rows_, row_numbers_, first_row_;  // the same, along rows: see PairsArgs. Empty: not so
   std::vector<Window> short_;  // the same, by short windows along rows: that of each result of a row. Empty: not so
   std::vector<ShortChunk> chunks_;

@@ -75,7 +75,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
   ahead_ = call_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
   near_ = takes_near();
-  if (!near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
+  if (!takes_ribbon() && !near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept
   for (int axis = 0; axis < 3; ++axis) {
@@ -214,9 +214,10 @@ void Reduction::choose_tiles() {
   int64_t* const tile = tile_size_;
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
 
-  if (near_) {  // whole rows; planes are cut where there are few, for each part reads two rows of its neighbours'
+  if (near_ || ribbon_rows_ > 0) {  // whole rows; planes are cut where there are few, for each part reads rows of its neighbours'
     tile[3] = result_size_[3], tile[4] = result_size_[4];
-    const int64_t rows = std::max<int64_t>(8, 4 * budget / std::max<int64_t>(1, tile[3] * tile[4]));
+    const int64_t least = near_ ? 8 : std::max<int64_t>(8, 2 * views_[1].axis.max_taps());
+    const int64_t rows = std::max(least, 4 * budget / std::max<int64_t>(1, tile[3] * tile[4]));
     tile[2] = std::max<int64_t>(1, result_size_[2] <= 2 * rows ? result_size_[2] : rows);
     if (tile[2] == result_size_[2]) tile[0] = std::clamp<int64_t>(4 * budget / std::max<int64_t>(1, tile[2] * tile[3] * tile[4]), 1, std::max<int64_t>(1, result_size_[0]));
     return;

@@ -27,6 +27,65 @@ void Reduction::run_near(const Tile& tile) const {
   }
 }
 
+// In channels-first, windows of one plane that move by one, where the rows that some rows of results read fit what is kept near. Rows of
+// many vectors, and long windows, are better off in passes; three by three, but for short rows of 16 bits with positions, in `near`: as
+// measured.
+bool Reduction::takes_ribbon() {
+  constexpr int64_t lanes = 16384, row_bytes = 24, most_taps_and_vectors = 66, most_step = 64;
+  const int64_t vector = kernels_.vector_lanes, taps_h = views_[1].axis.kernel, taps_w = views_[2].axis.kernel, longest = std::max(taps_h, taps_w);
+  const bool bytes = codes_ == nullptr || operands_.offset_type == OffsetType::UInt8;
+  if (kernels_.ribbon == nullptr || inverse_ || source_size_[4] != 1 || modes_[0] != Mode::Identity || modes_[2] == Mode::Windows || !bytes) return false;
+  if (near_ && (codes_ == nullptr || kernels_.lane_bytes > 2 || result_size_[3] >= vector)) return false;
+  for (const AxisView& view : {views_[1], views_[2]}) {
+    const Axis& axis = view.axis;
+    if (axis.adaptive || axis.stride != 1 || 2 * axis.output < axis.input || axis.output == 0 || !axis.never_empty()) return false;
+    if (axis.comb().step > most_step) return false;
+  }
+  if (longest < 2 || longest > vector * kernels_.lane_bytes / 3) return false;
+  if (longest * result_size_[3] > most_taps_and_vectors * vector || result_size_[3] * kernels_.lane_bytes > row_bytes * vector) return false;
+  RibbonArgs args = ribbon_args();
+  const int64_t reach = (args.taps_h - 1) * args.step_h, pitch = ribbon_pitch(args);
+  const int64_t rows = lanes / pitch - reach;
+  if (rows < std::max<int64_t>(reach, std::min<int64_t>(8, result_size_[2]))) return false;
+  ribbon_rows_ = views_[1].axis.is_identity() ? rows : std::min(rows, result_size_[2]);
+  near_ = false;
+  return true;
+}
+
+// Windows of one row each: those of all planes are one plane's.
+bool Reduction::separate_rows() const {
+  return views_[1].axis.is_identity() && source_size_[1] == 1 && tile_size_[2] == result_size_[2];
+}
+RibbonArgs Reduction::ribbon_args() const {
+  const Comb height = views_[1].axis.comb(), width = views_[2].axis.comb();
+  RibbonArgs args{};
+  args.rows = source_size_[2], args.length = source_size_[3], args.width = result_size_[3];
+  args.taps_h = height.taps, args.step_h = height.step, args.skip_h = -height.first;
+  args.taps_w = width.taps, args.step_w = width.step, args.skip_w = -width.first;
+  return args;
+}
+
+void Reduction::run_ribbon(const Tile& tile, Scratch& scratch) const {
+  RibbonArgs args = ribbon_args();
+  const int64_t depth = source_size_[1], plane = source_strides_.of[1], result_plane = result_strides_.of[1];
+  const int64_t lanes = (ribbon_rows_ + (args.taps_h - 1) * args.step_h) * ribbon_pitch(args) + args.skip_w + 2 * kernels_.vector_lanes;
+  args.values = scratch.values[0].reserve(lanes * kernels_.lane_bytes);
+  if (codes_ != nullptr) args.lane_codes = scratch.codes[0].reserve(lanes * kernels_.lane_bytes);
+  args.rows_at_once = ribbon_rows_;
+  args.planes = tile.result[0].size(), args.source_plane = depth * plane, args.target_plane = depth * result_plane;
+  args.begin = tile.result[2].begin, args.end = tile.result[2].end;
+  args.ahead = ahead_;
+  args.past = past_ && args.width * element_bytes_ % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector;
+  if (separate_rows()) args.rows = args.end = args.planes * args.rows, args.planes = 1;
+  for (int64_t d = tile.result[1].begin; d < tile.result[1].end; ++d) {
+    const int64_t at = (tile.result[0].begin * depth + d) * result_plane;
+    args.source = static_cast<const char*>(operands_.input) + (tile.result[0].begin * depth + d) * plane * element_bytes_;
+    args.target = static_cast<char*>(operands_.output) + at * element_bytes_;
+    if (codes_ != nullptr) args.codes = static_cast<char*>(operands_.offsets) + at;
+    kernels_.ribbon(args);
+  }
+}
+
 // In channels-first, two or three taps that move by two along rows, whose windows do not reach beyond their ends but for a last third tap;
 // or the gradient of such averages.
 bool Reduction::takes_pairs() {

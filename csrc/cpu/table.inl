@@ -34,6 +34,9 @@ ReduceKernels reduce_kernels() {
     k.near = &Near<T, Lane, Keyed, false, true, Coded>::planes;
     if constexpr (!Coded) k.near_last = &NearLast<T, Lane, Keyed, false, true, Coded>::planes;  // nine keys a tap cost more
   }
+  if constexpr (R::is_max && full_lanes<Lane> > 1 && (same || Keyed || (sizeof(T) == 1 && sizeof(Lane) == 2))) {
+    k.ribbon = &Ribbon<R, Keyed, Coded, T, Lane>::planes;
+  }
   return k;
 }
 

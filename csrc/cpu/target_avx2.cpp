@@ -31,6 +31,7 @@ namespace torch_pooling::cpu::isa_avx2 {
 #include "cpu/pairs.inl"
 #include "cpu/spread_pairs.inl"
 #include "cpu/near.inl"
+#include "cpu/ribbon.inl"
 #include "cpu/near_last.inl"
 #include "cpu/pixels.inl"
 #include "cpu/short.inl"
