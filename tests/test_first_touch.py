@@ -37,6 +37,7 @@ def asks_for_huge_pages(tensor: Tensor) -> bool:
 def restored() -> Iterator[None]:
     yield
     _library.use_huge_pages(True)
+    _library.store_past_caches_from(None)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -50,6 +51,23 @@ def test_outputs_offsets_and_gradients(channels_last: bool, restored: None) -> N
         assert asks_for_huge_pages(output) == asks_for_huge_pages(grad) == allowed
         assert grad.sum() == output.numel()
         del output, grad
+
+
+@pytest.mark.parametrize("size", [256, 192], ids=["new", "used"])
+def test_every_way_of_storing(size: int, restored: None) -> None:
+    """Results of 32 MiB are new memory to each call, those of 18 MiB soon are not; either is stored in either way."""
+    x = torch.randint(-99, 99, (2, 64, size, size)).float().requires_grad_()
+    expected = torch.nn.functional.max_pool2d(x, 3, 1, 1)
+    (pulled,) = torch.autograd.grad(expected.sum(), x)
+    for channels_last in (False, True):
+        given = x.detach().to(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
+        for least in (1, None, 1 << 50, 1):
+            _library.store_past_caches_from(least)
+            output = functional.max_pool2d(given, 3, 1, 1)
+            (grad,) = torch.autograd.grad(output.sum(), given)
+            assert torch.equal(output, expected)
+            assert torch.equal(grad, pulled)
+            del output, grad
 
 
 @pytest.mark.parametrize("size, setting, asks", [(512, "1", True), (512, "0", False), (128, "1", False)])

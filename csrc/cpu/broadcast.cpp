@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 
 namespace torch_pooling::cpu {
@@ -42,7 +43,8 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertF
   rows_of_tile_ = channels_ == 1 ? std::clamp<int64_t>(tile_bytes / row_bytes, 1, most_rows) : 1;
   parts_ = std::clamp<int64_t>(row_bytes / tile_bytes, 1, std::max<int64_t>(1, length_));
   // Short rows of one value are faster filled than copied.
-  past_ = stores_past_caches(work() * element_bytes) && (channels_ > 1 || length_ * element_bytes > block_bytes);
+  const bool long_rows = channels_ > 1 || length_ * element_bytes > block_bytes;
+  past_ = long_rows && goes_past_caches(work() * element_bytes, grad_input, problem.input_elements() * element_bytes);
 }
 
 // The value of a row, one element or the channels of a pixel, over so many of its positions, past the caches.

@@ -6,15 +6,18 @@
 #include <cstdlib>
 #include <string>
 
+#include "cpu/isa.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace torch_pooling::cpu {
 namespace {
 
 [[maybe_unused]] constexpr uintptr_t huge_page = 2 << 20;
-constexpr int64_t least_bytes = 2 * huge_page;  // holds one, wherever it begins
+[[maybe_unused]] constexpr int64_t least_bytes = 2 * huge_page;  // holds one, wherever it begins
 
 std::atomic<bool>& allowed() {
   static std::atomic<bool> value = [] {
@@ -22,6 +25,23 @@ std::atomic<bool>& allowed() {
     return setting == nullptr || std::string(setting) != "0";
   }();
   return value;
+}
+
+bool is_untouched([[maybe_unused]] const void* data, [[maybe_unused]] int64_t bytes) {
+#if defined(__linux__)
+  constexpr int64_t places = 3;
+  if (bytes < least_bytes) return false;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), begin = reinterpret_cast<uintptr_t>(data);
+  int64_t absent = 0;
+  for (int64_t i = 0; i < places; ++i) {
+    const uintptr_t at = (begin + static_cast<uintptr_t>(bytes / places * i + bytes / places / 2)) / page * page;
+    unsigned char present = 1;
+    absent += mincore(reinterpret_cast<void*>(at), page, &present) == 0 && (present & 1) == 0;
+  }
+  return 2 * absent > places;
+#else
+  return false;
+#endif
 }
 
 }  // namespace
@@ -36,6 +56,10 @@ void expect_first_touch([[maybe_unused]] void* data, int64_t bytes) {
   const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / huge_page * huge_page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #endif
+}
+
+bool goes_past_caches(int64_t call_bytes, const void* result, int64_t result_bytes) {
+  return stores_past_caches(call_bytes) && !is_untouched(result, result_bytes);
 }
 
 }  // namespace torch_pooling::cpu

@@ -12,6 +12,7 @@
 
 #include "cpu/combined_parts.h"
 #include "cpu/gather.h"
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/scratch.h"
@@ -183,7 +184,8 @@ void look_around_once(const Combined& combined, const void* input, void* output,
   const int dtype = static_cast<int>(combined.dtype), of_max = combined.parts[0].max ? 0 : 1;
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
   const Axis* const axes = combined.parts[0].axes;
-  const bool past = stores_past_caches(3 * positions * combined.batch * combined.channels * bytes);
+  const int64_t elements = positions * combined.batch * combined.channels;
+  const bool past = goes_past_caches(3 * elements * bytes, output, 2 * elements * bytes);
   const bool last = combined.layout == Layout::ChannelsLast;
   const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
   const int64_t line_bytes = axes[2].input * (last ? combined.channels : 1) * bytes;  // of pixels
@@ -223,7 +225,8 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
   const Order order = order_of(combined, finest);
   int64_t all_outputs = 0;
   for (int64_t p = 0; p < combined.part_count; ++p) all_outputs += combined.parts[p].outputs();
-  const bool past = stores_past_caches((positions + all_outputs) * combined.batch * combined.channels * bytes);
+  const int64_t planes = combined.batch * combined.channels, results = combined.form == Form::Mean ? combined.parts[0].outputs() : all_outputs;
+  const bool past = goes_past_caches((positions + all_outputs) * planes * bytes, output, results * planes * bytes);
   const int64_t share = combined.batch * combined.channels * positions * bytes / many_pieces;
   const int64_t most_bytes = finest < 0 ? piece_bytes : std::clamp(share, piece_bytes, long_piece_bytes);
   for_pieces(combined, channels_of_piece(combined, most_bytes), [&](const Piece& piece) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 #include "cpu/max_backward.h"
 
@@ -75,7 +76,7 @@ MaxPermuted::MaxPermuted(const Problem& problem, const PullKernels& pull, int ve
   output_plane_ = output_depth * (flat ? 1 : depth.output);
   tile_planes_ = std::max<int64_t>(1, std::min(tile_elements, work() / 16) / std::max<int64_t>(1, input_plane_));
   spills_ = width.input * pull.lane_bytes < vector_bytes;
-  past_ = stores_past_caches(work() * element_bytes);
+  past_ = goes_past_caches(work() * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
   width_.list(width, {0, width.input});
   for (int64_t i = 0; i < (flat ? 1 : depth.input); ++i) {
     const Span outputs = flat ? Span{0, 1, 1, 0} : depth.outputs_of(i);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 #include "cpu/max_backward.h"
 
@@ -35,7 +36,7 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
   output_strides_ = packed_strides(output_size_);
   work_ = problem.input_elements() + problem.output_elements();
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
-  past_ = stores_past_caches(work_ * element_bytes);
+  past_ = goes_past_caches(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
   choose_tiles();
 }
 

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "cpu/first_touch.h"
 #include "cpu/isa.h"
 #include "cpu/reduction.h"
 
@@ -69,7 +70,8 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   source_strides_ = problem_strides(problem, source_size_);
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
-  past_ = stores_past_caches(work_ * element_bytes);
+  const int64_t results = inverse ? problem.input_elements() : problem.output_elements();
+  past_ = goes_past_caches(work_ * element_bytes, operands.output, results * element_bytes);
   const int64_t call_bytes = std::max(problem.call_bytes, work_ * element_bytes);
   far_ = outgrows_caches(call_bytes);
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
