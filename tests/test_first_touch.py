@@ -55,7 +55,7 @@ def test_outputs_offsets_and_gradients(channels_last: bool, restored: None) -> N
 
 @pytest.mark.parametrize("size", [256, 192], ids=["new", "used"])
 def test_every_way_of_storing(size: int, restored: None) -> None:
-    """Results of 32 MiB are new memory to each call, those of 18 MiB soon are not; either is stored in either way."""
+    """Results of 32 MiB are new memory to each call and stored as usual, those of 18 MiB soon are not, and go either way."""
     x = torch.randint(-99, 99, (2, 64, size, size)).float().requires_grad_()
     expected = torch.nn.functional.max_pool2d(x, 3, 1, 1)
     (pulled,) = torch.autograd.grad(expected.sum(), x)

@@ -185,7 +185,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
   const Axis* const axes = combined.parts[0].axes;
   const int64_t elements = positions * combined.batch * combined.channels;
-  const bool past = goes_past_caches(3 * elements * bytes, output, 2 * elements * bytes);
+  const bool far = stores_past_caches(3 * elements * bytes), past = goes_past_caches(3 * elements * bytes, output, 2 * elements * bytes);
   const bool last = combined.layout == Layout::ChannelsLast;
   const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
   const int64_t line_bytes = axes[2].input * (last ? combined.channels : 1) * bytes;  // of pixels
@@ -209,7 +209,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
       args.source_plane = args.target_plane * (last ? combined.channels : 1);
       args.rows = rows, args.length = axes[2].input;
       args.begin = first_row, args.end = std::min(rows, first_row + block);
-      args.divisor = 9, args.past = past && lines, args.ahead = past && is_long_row(line_bytes);
+      args.divisor = 9, args.past = past && lines, args.ahead = far && is_long_row(line_bytes);
       (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
     }
     finish_stores();

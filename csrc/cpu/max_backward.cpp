@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t flat_tile_elements = 8192;
 constexpr int64_t largest_flat = 32, largest_pull = 20;  // outputs that may read one input; beyond them a scatter costs less
 constexpr int64_t few_positions = 1024;  // of a plane in channels-last whose lines a scatter finds near
+constexpr int64_t many_positions = 1 << 20;  // more than a scatter was measured with; from ten times as many on it goes by elements
 static_assert(largest_pull <= most_pixel_reads);
 
 // Where more reads come to an input than the few outputs cost that a scatter visits, as measured. In 3-D a scatter costs more.
@@ -34,8 +35,9 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
     flat &= axis.is_identity() || (!axis.adaptive && axis.comb().advance == 1 && axis.output == axis.input && axis.never_empty());
   }
   const int64_t positions = problem.axes[1].input * problem.axes[2].input;
-  const bool near = problem.axes[0].is_identity() && (problem.layout == Layout::ChannelsFirst || positions < few_positions);
-  if (flat && problem.window_elements() <= (near ? largest_pull : largest_flat)) return MaxWay::Flat;
+  const bool dense = problem.axes[0].is_identity() && problem.axes[1].tap_step() == 1 && problem.axes[2].tap_step() == 1;
+  const bool near = positions < (problem.layout == Layout::ChannelsFirst ? many_positions : few_positions);
+  if (flat && problem.window_elements() <= (dense && near ? largest_pull : largest_flat)) return MaxWay::Flat;
   // A scatter fills with zeros and visits each output once; a pull visits the outputs of each input.
   const bool large_and_apart = overlap == 1 && problem.window_elements() > 12;
   const bool short_and_apart = overlap == 1 && problem.layout == Layout::ChannelsFirst && problem.axes[2].output < 12;

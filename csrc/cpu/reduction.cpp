@@ -175,7 +175,7 @@ void Reduction::pass(int axis, bool comb_follows, bool final, const Tile& tile, 
                                 target.code == nullptr ? nullptr : target.code + t * kernels_.lane_bytes,
                                 {loops[0], loops[1], loops[2]}, block.strides.of[axis + 1], target.strides.of[axis + 1], inner,
                                 list.data(), static_cast<int64_t>(list.size()), code_scale_[axis],
-                                ascending && can_overread(block), far_, ahead_, last, slides, spare, past_};
+                                ascending && can_overread(block), far_, ahead_, last, slides, spare, beyond_};
                block.storage ? kernels_.first(args) : kernels_.next(args);
              });
   } else {

@@ -138,6 +138,7 @@ class Reduction {
   std::vector<ShortChunk> chunks_;
   bool past_ = false;    // the result is stored past the caches
   bool far_ = false;     // the source does not fit the caches
+  bool beyond_ = false;  // source and result do not fit them by a quarter and more
   bool ahead_ = false;   // and its rows are long: what comes next is fetched early
   int64_t code_scale_[3];
   int64_t source_size_[dimensions], result_size_[dimensions];

@@ -73,6 +73,7 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   const int64_t results = inverse ? problem.input_elements() : problem.output_elements();
   past_ = goes_past_caches(work_ * element_bytes, operands.output, results * element_bytes);
   const int64_t call_bytes = std::max(problem.call_bytes, work_ * element_bytes);
+  beyond_ = stores_past_caches(work_ * element_bytes);
   far_ = outgrows_caches(call_bytes);
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
   ahead_ = call_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
