@@ -128,6 +128,16 @@ def test_lengths_are_masks(kind: str, dtype: torch.dtype) -> None:
     assert torch.equal(found.flatten(1), expected) or torch.allclose(found.flatten(1), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_a_mask_that_leaves_nothing_out(dtype: torch.dtype) -> None:
+    """The bits of no mask: 49 times the reciprocal of 49, in float32 and float64, is not 1."""
+    for length in range(1, 500):
+        input = torch.randn(1, 3, length).to(dtype)
+        plain = functional.global_avg_pool(input)
+        assert torch.equal(functional.global_avg_pool(input, mask=torch.ones(1, length, dtype=torch.bool)), plain), length
+        assert torch.equal(functional.global_avg_pool(input, lengths=torch.tensor([length])), plain), length
+
+
 def test_masked_indices() -> None:
     input = torch.tensor([[[5.0, 1, 3, 3]], [[7, 8, 9, 9]], [[-torch.inf] * 4]])
     mask = torch.tensor([[False, True, True, True], [False] * 4, [False, False, True, True]])

@@ -128,7 +128,9 @@ def global_avg_pool(
     axes = tuple(range(2, input.dim()))
     # The average over all, made one over what counts: the same bits as without a mask, where everything does.
     mean = _ADAPTIVE_AVG[len(axes) - 1](torch.where(valid, input, 0).to(wide), 1)
-    share = math.prod(input.shape[2:]) / valid.sum(axes, keepdim=True).clamp(min=1).to(wide)
+    # A number divided by a tensor would be multiplied by its reciprocal, and 49 times one 49th is not 1.
+    counted = valid.sum(axes, keepdim=True).clamp(min=1).to(wide)
+    share = torch.ones_like(counted) * math.prod(input.shape[2:]) / counted
     return _kept((mean * share).to(input.dtype), keepdim, data_format)
 
 
