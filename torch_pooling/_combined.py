@@ -31,7 +31,7 @@ def _handed_over(function: Callable[..., Tensor], input: Tensor, data_format: st
 def _ints(name: str, argument: str, values: Sequence[Any]) -> list[Any]:
     for value in values:
         if not isinstance(value, (int, SymInt, Integral)) or isinstance(value, bool):
-            raise TypeError(f"{name}(): argument {argument!r} must be of ints, but holds {value!r}, a {type(value).__name__}")
+            raise TypeError(f"{name}(): argument '{argument}' must be of ints, but holds {value!r}, a {type(value).__name__}")
     return [value if isinstance(value, (int, SymInt)) else int(value) for value in values]  # numpy's, say
 
 

@@ -34,7 +34,7 @@ def _channels_first(name: str, input: Tensor, data_format: str) -> Tensor:
 def _check_flags(name: str, **flags: Any) -> None:
     for argument, value in flags.items():
         if not isinstance(value, bool):
-            raise TypeError(f"{name}(): argument {argument!r} must be bool, not {type(value).__name__}")
+            raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
 
 
 def _spatial_rank(name: str, input: Tensor) -> int:
@@ -53,7 +53,7 @@ def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None
         raise ValueError(f"{name}(): arguments 'mask' and 'lengths' exclude each other, but both are given")
     given, value = ("mask", mask) if mask is not None else ("lengths", lengths)
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}(): argument {given!r} must be Tensor, not {type(value).__name__}")
+        raise TypeError(f"{name}(): argument '{given}' must be Tensor, not {type(value).__name__}")
     if value.device != input.device:
         raise RuntimeError(f"{name}: {given} must be on the device of input, {input.device}, but is on {value.device}")
     if mask is not None:

@@ -31,13 +31,13 @@ def _check(name: str, flags: dict[str, Any], **ints: Any) -> None:
     """What the extension's parser refuses, in compiled code, which does not come there."""
     for argument, value in flags.items():
         if not isinstance(value, bool):
-            raise TypeError(f"{name}(): argument {argument!r} must be bool, not {type(value).__name__}")
+            raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
     for argument, value in ints.items():
         for each in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(each, (tuple, list)) and argument == "padding":
                 _check(name, {}, padding=each)
             elif isinstance(each, (bool, float)):
-                raise TypeError(f"{name}(): argument {argument!r} must be int or tuple of ints, not {type(each).__name__}")
+                raise TypeError(f"{name}(): argument '{argument}' must be int or tuple of ints, not {type(each).__name__}")
 
 
 _SIZINGS = {"valid": 0, "same": 2, "same_lower": 3}  # as in csrc/core/window.h
