@@ -167,7 +167,10 @@ OffsetsName look_at_offsets(Problem problem, const void* offsets, OffsetType typ
     return good.load();
   };
   const int64_t positions = problem.axes[0].output * problem.axes[1].output * problem.axes[2].output;
-  const bool listed = by_elements && positions <= 65536 && (positions <= 4096 || count / 16 >= positions);
+  int64_t inner = 1;  // positions whose windows lie inside the input, which need no look
+  for (const Axis& axis : problem.axes) inner *= std::max<int64_t>(0, axis.inner_outputs().size());
+  const int64_t ends = positions > 0 ? count / positions * (positions - inner) : 0;
+  const bool listed = by_elements && positions <= 65536 && (positions <= 4096 || positions + count / 16 <= 2 * ends);
   if (listed) {
     const TapsInside taps(problem);
     const InsideFn inside = kernels().inside[static_cast<int>(type)];

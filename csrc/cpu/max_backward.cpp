@@ -10,13 +10,24 @@ namespace {
 constexpr int64_t flat_tile_elements = 8192;
 constexpr int64_t largest_flat = 32, largest_pull = 20;  // outputs that may read one input; beyond them a scatter costs less
 constexpr int64_t few_positions = 1024;  // of a plane in channels-last whose lines a scatter finds near
+constexpr int64_t few_deep_positions = 1 << 12;  // of a plane in 3-D
 constexpr int64_t many_positions = 1 << 20;  // more than a scatter was measured with; from ten times as many on it goes by elements
+constexpr int64_t near_plane = 1 << 15, near_sample = 1 << 17;  // elements
 static_assert(largest_pull <= most_pixel_reads);
 
-// Where more reads come to an input than the few outputs cost that a scatter visits, as measured. In 3-D a scatter costs more.
+// Where more reads come to an input than the few outputs cost that a scatter visits, as measured.
 bool reads_often(const Problem& problem) {
   const auto inputs = static_cast<double>(problem.input_elements()), outputs = static_cast<double>(problem.output_elements());
-  return problem.axes[0].is_identity() && static_cast<double>(problem.window_elements() - 8) * outputs > 0.75 * inputs;
+  return static_cast<double>(problem.window_elements() - 8) * outputs > 0.75 * inputs;
+}
+
+// In 3-D that also takes elements that stay near, or very many reads.
+bool deep_scatter_pays(const Problem& problem) {
+  const Axis* const axes = problem.axes;
+  if (axes[0].is_identity() || !reads_often(problem)) return false;
+  const int64_t positions = axes[0].input * axes[1].input * axes[2].input;
+  if (problem.layout == Layout::ChannelsFirst) return positions <= near_plane || problem.window_elements() > 32;
+  return problem.channels < 128 && positions * problem.channels <= near_sample;
 }
 
 }  // namespace
@@ -34,17 +45,22 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
     adaptive |= axis.adaptive;
     flat &= axis.is_identity() || (!axis.adaptive && axis.comb().advance == 1 && axis.output == axis.input && axis.never_empty());
   }
-  const int64_t positions = problem.axes[1].input * problem.axes[2].input;
-  const bool dense = problem.axes[0].is_identity() && problem.axes[1].tap_step() == 1 && problem.axes[2].tap_step() == 1;
-  const bool near = positions < (problem.layout == Layout::ChannelsFirst ? many_positions : few_positions);
+  const bool flat_planes = problem.axes[0].is_identity();
+  const int64_t positions = (flat_planes ? 1 : problem.axes[0].input) * problem.axes[1].input * problem.axes[2].input;
+  bool dense = true;
+  for (const Axis& axis : problem.axes) dense &= axis.tap_step() == 1;
+  const int64_t most = !flat_planes ? few_deep_positions : problem.layout == Layout::ChannelsFirst ? many_positions : few_positions;
+  const bool near = positions < most;
   if (flat && problem.window_elements() <= (dense && near ? largest_pull : largest_flat)) return MaxWay::Flat;
   // A scatter fills with zeros and visits each output once; a pull visits the outputs of each input.
+  const bool sparse = problem.layout == Layout::ChannelsLast && problem.channels < 128 && 16 * problem.output_elements() <= problem.input_elements();
   const bool large_and_apart = overlap == 1 && problem.window_elements() > 12;
   const bool short_and_apart = overlap == 1 && problem.layout == Layout::ChannelsFirst && problem.axes[2].output < 12;
-  if (overlap > largest_pull || large_and_apart || short_and_apart) return MaxWay::Scatter;
+  if (overlap > largest_pull || large_and_apart || short_and_apart || sparse || deep_scatter_pays(problem)) return MaxWay::Scatter;
   if (problem.layout == Layout::ChannelsLast && problem.channels > 1) {  // few channels leave lanes empty
-    const bool often = reads_often(problem) && 4 * problem.output_elements() <= problem.input_elements();
-    const bool few = problem.channels < (problem.axes[0].is_identity() ? 32 : 16) || (often && problem.channels < 128);
+    const bool often = flat_planes && reads_often(problem) && 4 * problem.output_elements() <= problem.input_elements();
+    const bool near_enough = flat_planes || positions * problem.channels <= near_sample;
+    const bool few = problem.channels < (near_enough ? 32 : 16) || (often && problem.channels < 128);
     return few ? MaxWay::Scatter : MaxWay::PullPixels;
   }
   if (adaptive) return MaxWay::Scatter;

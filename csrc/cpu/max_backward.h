@@ -156,6 +156,7 @@ class MaxScatter {
   MaxGradients gradients_;
   bool overlaps_ = false;  // an input may be read by several outputs
   int64_t planes_, inner_;  // channels below a position, 1 in channels-first
+  int64_t lanes_;           // of them in lists of origins: all, where they are few, else 1
   int64_t input_plane_, output_plane_;  // positions
   int64_t size_[5], tile_size_[5];  // planes, depth, height, width, channels
 };

@@ -42,7 +42,7 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
 
 void MaxPull::choose_tiles() {
   // Rows that are read where they lie need no cache: whole planes, whose lists of rows serve the next ones, too.
-  const int64_t budget = std::clamp<int64_t>(work_ / 32, 512, (open_rows_ || pixels_) && byte_codes_ ? 8 * tile_elements : tile_elements);
+  const int64_t budget = std::clamp<int64_t>(work_ / 32, tile_elements, (open_rows_ || pixels_) && byte_codes_ ? 8 * tile_elements : tile_elements);
   int64_t* const tile = tile_size_;
   for (int d = 0; d < dimensions; ++d) tile[d] = 1;
   tile[4] = std::clamp<int64_t>(input_size_[4], 1, 512);
@@ -54,7 +54,11 @@ void MaxPull::choose_tiles() {
   int64_t elements = tile[3] * tile[4] * per_input(3);
   for (int d = 2; d >= 1; --d) {
     tile[d] = std::clamp<int64_t>(budget / (elements * per_input(d)), 1, std::max<int64_t>(1, input_size_[d]));
-    if (tile[d] < input_size_[d]) break;
+    if (tile[d] < input_size_[d]) {  // of one length, and beginning where windows do, so that one list of rows serves most of them
+      const int64_t tiles = ceil_div(input_size_[d], tile[d]), stride = problem_.axes[d - 1].stride;
+      tile[d] = std::min(ceil_div(ceil_div(input_size_[d], tiles), stride) * stride, input_size_[d]);
+      break;
+    }
     elements *= tile[d] * per_input(d);
   }
   if (tile[1] >= input_size_[1] && tile[2] >= input_size_[2] && tile[3] >= input_size_[3] && tile[4] >= input_size_[4]) {

@@ -13,9 +13,13 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t tile_elements = 1 << 15;
+constexpr int64_t least_elements = 1 << 14;  // threads take no less at a time (launch.cpp); tiles visit their neighbours' outputs, too
 constexpr int64_t listed_outputs = 4096;     // of a plane, taken together
+constexpr int64_t listed_run = 1 << 16;      // of a part of a plane
 constexpr int64_t turns = 4;                 // runs of outputs that take turns
+constexpr int64_t least_turn = 32;           // outputs, of a run that is cut into as many
 constexpr int64_t widest_cut = 128;          // channels: fewer are fetched badly, pixels being far apart
+constexpr int64_t widest_listed = 16;        // channels that would not fill a vector: each is listed, as if it were an output
 constexpr int64_t chunk = 512;               // of outputs located at once
 
 template <class Lane, class T>
@@ -52,9 +56,10 @@ MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, Locate
   input_plane_ = axes[0].input * axes[1].input * axes[2].input;
   output_plane_ = axes[0].output * axes[1].output * axes[2].output;
   for (int axis = 0; axis < 3; ++axis) overlaps_ |= axes[axis].overlaps();
+  lanes_ = inner_ < widest_listed ? inner_ : 1;
   // Distances of taps that no window inside the input has must fit, too.
   int64_t reach = input_plane_ * inner_;
-  for (int axis = 0; axis < 3; ++axis) reach = std::max(reach, (axes[axis].max_taps() * axes[axis].tap_step() + 1) * input_plane_);
+  for (int axis = 0; axis < 3; ++axis) reach = std::max(reach, (axes[axis].max_taps() * axes[axis].tap_step() + 1) * input_plane_ * lanes_);
   // A window with nothing in it names a tap outside the input.
   bool empty = false;
   for (const Axis& axis : problem.axes) empty |= !axis.never_empty();
@@ -65,7 +70,7 @@ MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, Locate
 // Whole planes where they are small; else depths, else rows, else a part of a row, so that positions follow each other. In
 // channels-last a window that reaches far is cut by channels first.
 void MaxScatter::choose_tiles() {
-  const int64_t budget = std::clamp<int64_t>(work() / 32, 512, tile_elements);
+  const int64_t budget = std::clamp<int64_t>(work() / 32, least_elements, tile_elements);
   const Axis* const axes = problem_.axes;
   const int64_t size[5] = {planes_, axes[0].input, axes[1].input, axes[2].input, inner_};
   std::copy_n(size, 5, size_);
@@ -140,35 +145,46 @@ bool MaxScatter::takes_planes_together(const Tile& tile) const {
   return together;
 }
 
-// Where windows begin, from the run's first position: of all outputs of the planes that are taken together; else along the
-// width, and segments are the rows of outputs near the tile.
+// Where windows begin, from the run's first position: of all outputs of the planes that are taken together; of all outputs near the
+// tile, where their rows are whole; else along the width. Segments are what follows each other in memory of the outputs near the tile.
 void MaxScatter::list_origins(const Tile& tile, Scratch& scratch) const {
   if (locate_ == nullptr) return;
   const Axis* const axes = problem_.axes;
+  std::vector<int32_t>& origins = scratch.origins;
   scratch.segments.clear();
-  scratch.origins.clear();
-  if (takes_planes_together(tile)) {
-    for (int64_t od = 0; od < axes[0].output; ++od) {
-      for (int64_t oh = 0; oh < axes[1].output; ++oh) {
-        const int64_t base = (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input;
-        for (int64_t ow = 0; ow < axes[2].output; ++ow) scratch.origins.push_back(static_cast<int32_t>(base + axes[2].origin_of(ow)));
+  const Range &depths = tile.output[0], &heights = tile.output[1], &widths = tile.output[2];
+  const int64_t width = widths.size() * lanes_, rows = depths.size() * heights.size();
+  auto base_of = [&](int64_t od, int64_t oh) { return (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input; };
+  origins.resize(static_cast<size_t>(width));
+  for (int64_t o = 0; o < widths.size(); ++o) {
+    const int64_t origin = axes[2].origin_of(widths.begin + o) * lanes_;
+    for (int64_t c = 0; c < lanes_; ++c) origins[static_cast<size_t>(o * lanes_ + c)] = static_cast<int32_t>(origin + c);
+  }
+  const bool together = takes_planes_together(tile);
+  if (!together && (widths.size() != axes[2].output || rows * width > listed_run)) {
+    for (int64_t od = depths.begin; od < depths.end; ++od) {
+      for (int64_t oh = heights.begin; oh < heights.end; ++oh) {
+        scratch.segments.push_back({(od * axes[1].output + oh) * axes[2].output + widths.begin, 0, base_of(od, oh) - tile.first});
       }
-    }
-    const size_t listed = static_cast<size_t>(output_plane_) * static_cast<size_t>(std::max<int64_t>(1, tile.planes.size() / turns));
-    scratch.origins.reserve(listed);
-    for (size_t i = 0; scratch.origins.size() < listed; ++i) {
-      scratch.origins.push_back(scratch.origins[i] + static_cast<int32_t>(input_plane_));
     }
     return;
   }
-  for (int64_t ow = tile.output[2].begin; ow < tile.output[2].end; ++ow) {
-    scratch.origins.push_back(static_cast<int32_t>(axes[2].origin_of(ow)));
-  }
-  for (int64_t od = tile.output[0].begin; od < tile.output[0].end; ++od) {
-    for (int64_t oh = tile.output[1].begin; oh < tile.output[1].end; ++oh) {
-      const int64_t row = (od * axes[1].output + oh) * axes[2].output + tile.output[2].begin;
-      scratch.segments.push_back({row, (axes[0].origin_of(od) * axes[1].input + axes[1].origin_of(oh)) * axes[2].input - tile.first});
+  const int64_t planes = together ? std::max<int64_t>(1, tile.planes.size() / turns) : 1;
+  origins.resize(static_cast<size_t>(planes * rows * width));
+  int32_t* const list = origins.data();
+  int64_t row = rows;
+  for (int64_t od = depths.end; od-- > depths.begin;) {  // from the end, for the first one is what the others are made from
+    for (int64_t oh = heights.end; oh-- > heights.begin;) {
+      const auto base = static_cast<int32_t>((base_of(od, oh) - tile.first) * lanes_);
+      --row;
+      for (int64_t o = 0; o < width; ++o) list[row * width + o] = list[o] + base;
     }
+  }
+  for (int64_t i = rows * width; i < planes * rows * width; ++i) list[i] = list[i - rows * width] + static_cast<int32_t>(input_plane_);
+  if (together) return;
+  const bool whole = heights.size() == axes[1].output;
+  for (int64_t od = depths.begin; od < (whole ? std::min(depths.end, depths.begin + 1) : depths.end); ++od) {
+    scratch.segments.push_back({(od * axes[1].output + heights.begin) * axes[2].output, (od - depths.begin) * heights.size() * widths.size(), 0});
   }
 }
 
@@ -222,30 +238,32 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
   args.scale = static_cast<int32_t>(target_inner);
   args.per_row = 1 / static_cast<float>(axes[2].max_taps());
   args.per_depth = 1 / static_cast<float>(axes[1].max_taps());
-  args.step_w = static_cast<int32_t>(step_w);
-  args.step_h = static_cast<int32_t>(step_h - axes[2].max_taps() * step_w);
-  args.step_d = axes[0].max_taps() == 1 ? 0 : static_cast<int32_t>(step_d - axes[1].max_taps() * step_h);
+  args.step_w = static_cast<int32_t>(step_w * lanes_);
+  args.step_h = static_cast<int32_t>((step_h - axes[2].max_taps() * step_w) * lanes_);
+  args.step_d = axes[0].max_taps() == 1 ? 0 : static_cast<int32_t>((step_d - axes[1].max_taps() * step_h) * lanes_);
   const int64_t limit = tile.positions * target_inner;
   args.limit = static_cast<int32_t>(limit);
   int32_t* const positions = scratch.positions.data();
 
-  args.channels = tile.channels.size(), args.code_pixel = inner_;
-  const int64_t at_once = inner_ == 1 ? chunk : std::max<int64_t>(1, chunk / args.channels);  // outputs
-  // `count` outputs from each of `turns` starting points, given as (plane of the tile, first output, origin of that row).
+  const int64_t channels = tile.channels.size();
+  args.channels = channels / lanes_, args.code_pixel = inner_ / lanes_;
+  const int64_t at_once = std::max<int64_t>(1, chunk / channels);  // outputs
+  // `count` outputs from each of `turns` starting points, of planes of the tile.
   struct Start {
-    int64_t plane, first, base;
+    int64_t plane;
+    Segment from;
   };
   // The gradients of `count` outputs as lanes.
-  const int64_t most = std::max(chunk, args.channels);
+  const int64_t most = std::max(chunk, channels);
   Lane* const widened = std::is_same_v<T, Lane> ? nullptr : reinterpret_cast<Lane*>(scratch.values[0].reserve(turns * most * static_cast<int64_t>(sizeof(Lane))));
-  const int64_t grad_pixel = std::is_same_v<T, Lane> ? inner_ : args.channels;
+  const int64_t grad_pixel = std::is_same_v<T, Lane> ? inner_ : channels;
   const auto lanes_of = [&](const T* from, int64_t count, int turn) -> const Lane* {
     if constexpr (std::is_same_v<T, Lane>) {
       return from;
     } else {
       Lane* const to = widened + turn * most;
-      const bool together = args.channels == inner_;
-      sums_.load({from, to, {{}, {}, {together ? 1 : count, inner_, args.channels}}, together ? count * inner_ : args.channels, nullptr, {0, 0, 0}, 1});
+      const bool together = channels == inner_;
+      sums_.load({from, to, {{}, {}, {together ? 1 : count, inner_, channels}}, together ? count * inner_ : channels, nullptr, {0, 0, 0}, 1});
       return to;
     }
   };
@@ -254,26 +272,27 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
     Lane* into[turns] = {};
     const Lane* grad[turns] = {};
     for (int64_t o = 0; o < count; o += at_once) {
-      args.count = std::min(at_once, count - o);
-      args.origins = scratch.origins.data() + o;
+      const int64_t outputs = std::min(at_once, count - o);
+      args.count = outputs * lanes_;
       bool inside = true;
       for (int turn = 0; turn < Turns; ++turn) {
-        const Start& from = start[turn];
-        const int64_t at = (tile.planes.begin + from.plane) * output_plane + (from.first + o) * inner_ + tile.channels.begin;
+        const auto& [plane, from] = start[turn];
+        const int64_t at = (tile.planes.begin + plane) * output_plane + (from.first + o) * inner_ + tile.channels.begin;
         args.codes = codes + at * code_bytes;
+        args.origins = scratch.origins.data() + (from.origin + o) * lanes_;
         args.positions = positions + turn * chunk;
-        args.base = static_cast<int32_t>(from.base);
+        args.base = static_cast<int32_t>(from.base * lanes_);
         inside &= locate_(args);
-        into[turn] = target + from.plane * target_plane;
-        grad[turn] = lanes_of(grads + at, args.count, turn);
+        into[turn] = target + plane * target_plane;
+        grad[turn] = lanes_of(grads + at, outputs, turn);
       }
-      if (args.channels == inner_) {
-        const int64_t all = args.count * inner_;
+      if (channels == inner_) {
+        const int64_t all = outputs * inner_;
         inside ? add_rows<Turns, false>(into, grad, positions, all, limit) : add_rows<Turns, true>(into, grad, positions, all, limit);
       } else {  // some of the channels, one turn
-        for (int64_t n = 0; n < args.count; ++n, grad[0] += grad_pixel) {
-          const int32_t* const at = positions + n * args.channels;
-          inside ? add_rows<1, false>(into, grad, at, args.channels, limit) : add_rows<1, true>(into, grad, at, args.channels, limit);
+        for (int64_t n = 0; n < outputs; ++n, grad[0] += grad_pixel) {
+          const int32_t* const at = positions + n * channels;
+          inside ? add_rows<1, false>(into, grad, at, channels, limit) : add_rows<1, true>(into, grad, at, channels, limit);
         }
       }
     }
@@ -284,22 +303,32 @@ void MaxScatter::add_located(const Tile& tile, Scratch& scratch, Lane* target, i
     const int64_t planes = tile.planes.size(), quarter = planes / turns;
     args.limit = static_cast<int32_t>(std::max<int64_t>(1, quarter) * limit);
     if (quarter > 0) {
-      add_turns(Four{}, {{0, 0, 0}, {quarter, 0, 0}, {2 * quarter, 0, 0}, {3 * quarter, 0, 0}}, quarter * output_plane_);
+      add_turns(Four{}, {{0, {}}, {quarter, {}}, {2 * quarter, {}}, {3 * quarter, {}}}, quarter * output_plane_);
     }
-    for (int64_t p = quarter * turns; p < planes; ++p) add_turns(One{}, {{p, 0, 0}}, output_plane_);
+    for (int64_t p = quarter * turns; p < planes; ++p) add_turns(One{}, {{p, {}}}, output_plane_);
     return;
   }
   const int64_t segments = static_cast<int64_t>(scratch.segments.size()), total = tile.planes.size() * segments;
-  auto start_of = [&](int64_t n) -> Start {
-    const Segment& segment = scratch.segments[static_cast<size_t>(n % segments)];
-    return {n / segments, segment.first, segment.base};
-  };
-  const int64_t width = tile.output[2].size();
+  if (total == 0) return;
+  auto start_of = [&](int64_t n) -> Start { return {n / segments, scratch.segments[static_cast<size_t>(n % segments)]}; };
+  const int64_t count = tile.output[0].size() * tile.output[1].size() * tile.output[2].size() / segments;  // of each
+  if (inner_ == 1 && !in_order_ && count >= turns * least_turn) {
+    const int64_t part = count / turns;
+    for (int64_t n = 0; n < total; ++n) {
+      const auto [plane, from] = start_of(n);
+      auto after = [&, plane = plane, from = from](int64_t skipped) -> Start {
+        return {plane, {from.first + skipped, from.origin + skipped, from.base}};
+      };
+      add_turns(Four{}, {after(0), after(part), after(2 * part), after(3 * part)}, part);
+      if (part * turns < count) add_turns(One{}, {after(part * turns)}, count - part * turns);
+    }
+    return;
+  }
   const int64_t quarter = inner_ != 1 ? 0 : in_order_ ? tile.planes.size() / turns * segments : total / turns;
   for (int64_t n = 0; n < quarter; ++n) {
-    add_turns(Four{}, {start_of(n), start_of(n + quarter), start_of(n + 2 * quarter), start_of(n + 3 * quarter)}, width);
+    add_turns(Four{}, {start_of(n), start_of(n + quarter), start_of(n + 2 * quarter), start_of(n + 3 * quarter)}, count);
   }
-  for (int64_t n = quarter * turns; n < total; ++n) add_turns(One{}, {start_of(n)}, width);
+  for (int64_t n = quarter * turns; n < total; ++n) add_turns(One{}, {start_of(n)}, count);
 }
 
 // One output after the other, for windows too large for add_located.

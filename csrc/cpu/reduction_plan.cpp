@@ -250,7 +250,9 @@ void Reduction::choose_tiles() {
   // Large windows that overlap, in channels-last: few channels, so that many rows fit; but not where no row is kept.
   bool large = false, slides = false;
   for (const AxisView& view : views_) {
-    large |= view.axis.overlaps() && view.axis.max_taps() >= 8;
+    const double read = static_cast<double>(view.axis.max_taps()) * static_cast<double>(view.axis.output);
+    const bool shares = read > 1.5 * static_cast<double>(view.axis.input);  // more than uneven adaptive windows, whose ends alone overlap
+    large |= view.axis.overlaps() && shares && view.axis.max_taps() >= 8;
     slides |= slides_pay(most_taps(view), view.axis.max_taps() * view.axis.output, view.sources());
   }
   const bool keeps_rows = !pixels_ && (slides || std::count(modes_, modes_ + 3, Mode::Identity) < 2);

@@ -66,9 +66,9 @@ struct AxisReads {
   }
 };
 
-// A row of outputs of a plane: the first one, and what its windows' origins add to those along the width.
+// Outputs of a plane that follow each other: the first one, where its origin is listed, and what to add to the listed origins.
 struct Segment {
-  int64_t first, base;
+  int64_t first, origin, base;
 };
 
 struct Scratch {
@@ -91,10 +91,7 @@ struct Scratch {
     }
   }
 };
-inline Scratch& thread_scratch() {
-  thread_local Scratch scratch;
-  return scratch;
-}
+Scratch& thread_scratch();
 
 constexpr int64_t offset_bytes[] = {1, 2, 4, 8};  // by OffsetType
 constexpr int dimensions = 5;  // planes or batch, depth, height, width, channels (1 in channels-first)
