@@ -1,4 +1,5 @@
-"""Gradients of maxima in planes so large that tiles cut them, along each axis, where neighbours look at each other's outputs.
+"""Gradients of maxima in planes so large that tiles cut them, along each axis, where neighbours look at each other's outputs; and planes so
+small that hundreds are taken together.
 
 Gradients are small integers, whose sums are exact in any order; torch's are the reference.
 """
@@ -32,6 +33,14 @@ SLIDING: list[tuple[tuple[int, ...], tuple[Any, ...]]] = [
     ((1, 5, 130, 131), (6, 3, 2)),
     ((1, 2, 100003), (30, 7, 15)),
 ]
+SMALL: list[tuple[tuple[int, ...], tuple[Any, ...]]] = [
+    ((7, 100, 5, 3, 3), (3, 2, 1)),
+    ((1, 67, 4, 11, 15), (3, 2, 1)),
+    ((2, 257, 3, 2, 11), (2, 1, 0)),
+    ((3, 333, 7, 8), (5, 1, 2)),
+    ((3, 171, 8, 5), (2, 2, 0)),
+    ((1, 1001, 7), (3, 2, 1)),
+]
 ADAPTIVE: list[tuple[tuple[int, ...], tuple[Any, ...]]] = [
     ((1, 2, 40, 41, 43), (7,)),
     ((1, 16, 23, 23, 23), (7,)),
@@ -39,11 +48,16 @@ ADAPTIVE: list[tuple[tuple[int, ...], tuple[Any, ...]]] = [
     ((2, 9, 101, 141), (6,)),
     ((1, 2, 300, 301), ((290, 70),)),
     ((1, 2, 100003), (1000,)),
+    ((5, 203, 13, 14), (3,)),
+    ((2, 130, 5, 9, 7), ((2, 4, 3),)),
 ]
 
 
+CALLS = [("max_pool", *call) for call in SLIDING + SMALL] + [("adaptive_max_pool", *call) for call in ADAPTIVE]
+
+
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-@pytest.mark.parametrize("name, size, args", [("max_pool", *call) for call in SLIDING] + [("adaptive_max_pool", *call) for call in ADAPTIVE], ids=str)
+@pytest.mark.parametrize("name, size, args", CALLS, ids=str)
 @pytest.mark.skipif(EMULATED, reason="CUDA's kernels know no tiles of this kind")
 def test_gradients_of_cut_planes(name: str, size: tuple[int, ...], args: tuple[Any, ...], layout: str, each_isa: Callable[[], Any]) -> None:
     rank = len(size) - 2
@@ -61,6 +75,9 @@ def test_gradients_of_cut_planes(name: str, size: tuple[int, ...], args: tuple[A
         given = given.detach().requires_grad_()
         for isa in each_isa():
             output = getattr(functional, f"{name}{rank}d")(given, *args)
+            assert torch.equal(output.float(), pooled), (dtype, isa)
+            with torch.no_grad():
+                assert torch.equal(getattr(functional, f"{name}{rank}d")(given, *args), output), (dtype, isa)
             try:
                 for count in (1, 3):
                     torch.set_num_threads(count)
@@ -68,3 +85,21 @@ def test_gradients_of_cut_planes(name: str, size: tuple[int, ...], args: tuple[A
                     assert torch.equal(found.float(), expected), (dtype, isa, count)
             finally:
                 torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("size, args", SMALL, ids=str)
+def test_averages_of_many_small_planes(size: tuple[int, ...], args: tuple[Any, ...], each_isa: Callable[[], Any]) -> None:
+    rank = len(size) - 2
+    values = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for more in ({}, {"count_include_pad": False}):
+        x = values.clone().requires_grad_()
+        pooled = getattr(torch.nn.functional, f"avg_pool{rank}d")(x, *args, **more)
+        grad = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        (expected,) = torch.autograd.grad(pooled, x, grad)
+        for isa in each_isa():
+            for dtype in (torch.float64, torch.float32):
+                given = values.to(dtype).requires_grad_()
+                output = getattr(functional, f"avg_pool{rank}d")(given, *args, **more)
+                (found,) = torch.autograd.grad(output, given, grad.to(dtype))
+                torch.testing.assert_close(output, pooled.to(dtype), rtol=1e-5, atol=1e-6, msg=lambda text, isa=isa: f"{isa}: {text}")
+                torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-6)

@@ -14,6 +14,7 @@
 #include "cpu/long_axis.h"
 #include "cpu/max_backward.h"
 #include "cpu/reduction.h"
+#include "cpu/turned.h"
 
 namespace torch_pooling::cpu {
 namespace {
@@ -37,9 +38,10 @@ void run(const Driver& driver) {
   });
 }
 
-void reduce(const Problem& problem, const ReduceKernels& reducer, const CodeKernels* codes, const Operands& operands) {
+void reduce(const Problem& problem, const ReduceKernels& reducer, const CodeKernels* codes, const Operands& operands, bool inverse = false) {
   const int64_t bytes = element_bytes(problem.dtype);
-  if (!LongAxis::serves(problem)) return run(Reduction(problem, reducer, codes, bytes, operands, false));
+  if (Turned::serves(problem, inverse, codes != nullptr)) return run(Turned(problem, reducer, codes, bytes, operands, inverse));
+  if (inverse || !LongAxis::serves(problem)) return run(Reduction(problem, reducer, codes, bytes, operands, inverse));
   LongAxis axis(problem, reducer, codes, bytes, operands);
   split(axis.parts(), axis.work(), [&](int64_t begin, int64_t end) { axis.reduce(begin, end); });
   split(axis.planes(), axis.planes(), [&](int64_t begin, int64_t end) { axis.join(begin, end); });
@@ -83,7 +85,7 @@ void avg_pool_backward(Problem problem, const void* grad_output, void* grad_inpu
   if (Broadcast::serves(problem)) return run(Broadcast(problem, table.sum[dtype], table.codes4.copy_bytes, element_bytes(problem.dtype), grad_output, grad_input));
   bool long_sums = false;
   for (const Axis& axis : problem.axes) long_sums |= axis.most_reads() > long_sum;
-  run(Reduction(problem, long_sums ? table.wide_sum[dtype] : table.sum[dtype], nullptr, element_bytes(problem.dtype), {grad_output, grad_input}, true));
+  reduce(problem, long_sums ? table.wide_sum[dtype] : table.sum[dtype], nullptr, {grad_output, grad_input}, true);
 }
 
 void max_pool(Problem problem, const void* input, void* output, void* offsets, OffsetType type) {

@@ -73,6 +73,7 @@ struct Segment {
 
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
+  Buffer turned[3];  // of Turned, whose reductions use the others
   std::vector<Window> windows[3];
   Slides slides[3];  // of a list of windows
   std::vector<int64_t> counts[3];
