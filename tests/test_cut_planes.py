@@ -103,3 +103,9 @@ def test_averages_of_many_small_planes(size: tuple[int, ...], args: tuple[Any, .
                 (found,) = torch.autograd.grad(output, given, grad.to(dtype))
                 torch.testing.assert_close(output, pooled.to(dtype), rtol=1e-5, atol=1e-6, msg=lambda text, isa=isa: f"{isa}: {text}")
                 torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-6)
+                for count in (1, 2, 3):  # a plane has the same sums in any company
+                    few = given[:1, :count].detach().requires_grad_()
+                    alone = getattr(functional, f"avg_pool{rank}d")(few, *args, **more)
+                    assert torch.equal(alone, output[:1, :count]), (isa, dtype, count)
+                    (gradient,) = torch.autograd.grad(alone, few, grad[:1, :count].to(dtype))
+                    assert torch.equal(gradient, found[:1, :count]), (isa, dtype, count)

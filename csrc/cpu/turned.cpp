@@ -11,7 +11,6 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t largest_plane = 4096;                  // positions
-constexpr int64_t least_served = 8;                      // planes
 constexpr int64_t most_planes = 256, least_planes = 64;  // of a tile
 constexpr int64_t tile_elements = 1 << 15;               // of source and result
 
@@ -21,17 +20,19 @@ int64_t positions_of(const Problem& problem, bool outputs) {
   return positions;
 }
 
-// Rows of a matrix as columns of another.
-void turn(int64_t bytes, const char* from, int64_t rows, int64_t columns, char* to) {
-  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, columns, rows, columns, to, rows, false});
+// Rows of a matrix, from_step elements apart, as columns of another.
+void turn(int64_t bytes, const char* from, int64_t from_step, int64_t rows, int64_t columns, char* to) {
+  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, rows, false});
 }
 
 }  // namespace
 
-// Where that pays, as measured; the same for all instruction sets, which then agree on signs of zeros.
+// Where that pays, as measured. It is the same for all instruction sets, which then agree on signs of zeros, and for any number of planes, of
+// which a batch, or a thread's share of several reductions, may have few: a plane has the same sums in each. Three by three, moving by
+// one, are left to Near, for mixed_pool has them from there.
 bool Turned::serves(const Problem& problem, bool inverse, bool coded) {
   const Axis* const axes = problem.axes;
-  if (problem.layout != Layout::ChannelsFirst || problem.batch * problem.channels < least_served) return false;
+  if (problem.layout != Layout::ChannelsFirst) return false;
   bool apart = true;
   for (const Axis& axis : problem.axes) {
     if (std::min(axis.input, axis.output) == 0 || std::max(axis.input, axis.output) > largest_plane) return false;
@@ -41,6 +42,7 @@ bool Turned::serves(const Problem& problem, bool inverse, bool coded) {
   const Axis& width = axes[2];
   const int64_t longest = std::max(width.input, width.output);
   if (!axes[0].is_identity()) return longest < 12 || (longest < 16 && !apart && !width.adaptive && width.stride > 1);
+  if (axes[1].looks_around() && width.looks_around()) return false;
   if (longest <= 8) return coded || !apart || (!inverse && longest < 6);
   return longest <= 16 && !inverse && width.adaptive && width.input % width.output != 0;
 }
@@ -60,16 +62,18 @@ void Turned::run(int64_t begin, int64_t end) const {
   Problem problem = problem_;
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t first = tile * planes_of_tile_, planes = std::min(planes_of_tile_, planes_ - first);
-    char* const source = scratch.turned[0].reserve(source_plane_ * planes * element_bytes_);
-    char* const result = scratch.turned[1].reserve(result_plane_ * planes * element_bytes_);
-    char* const codes = codes_ == nullptr ? nullptr : scratch.turned[2].reserve(result_plane_ * planes * code_bytes_);
-    turn(element_bytes_, static_cast<const char*>(operands_.input) + first * source_plane_ * element_bytes_, planes, source_plane_, source);
-    problem.channels = planes;
+    problem.channels = std::max<int64_t>(2, planes);  // one channel would not go as several do: a lone plane is taken twice
+    const int64_t channels = problem.channels, sources = source_plane_ * channels, results = result_plane_ * channels;
+    char* const source = scratch.turned[0].reserve(sources * element_bytes_);
+    char* const result = scratch.turned[1].reserve(results * element_bytes_);
+    char* const codes = codes_ == nullptr ? nullptr : scratch.turned[2].reserve(results * code_bytes_);
+    const char* const from = static_cast<const char*>(operands_.input) + first * source_plane_ * element_bytes_;
+    turn(element_bytes_, from, planes == 1 ? 0 : source_plane_, channels, source_plane_, source);
     const Reduction reduction(problem, kernels_, codes_, element_bytes_, {source, result, codes, operands_.offset_type}, inverse_);
     reduction.run(0, reduction.tiles());
-    turn(element_bytes_, result, result_plane_, planes, static_cast<char*>(operands_.output) + first * result_plane_ * element_bytes_);
+    turn(element_bytes_, result, channels, result_plane_, planes, static_cast<char*>(operands_.output) + first * result_plane_ * element_bytes_);
     if (codes == nullptr) continue;
-    turn(code_bytes_, codes, result_plane_, planes, static_cast<char*>(operands_.offsets) + first * result_plane_ * code_bytes_);
+    turn(code_bytes_, codes, channels, result_plane_, planes, static_cast<char*>(operands_.offsets) + first * result_plane_ * code_bytes_);
   }
 }
 
