@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The rows of the benchmark, as data, and what follows from a row by definition: the calls, the bytes, the saved offset.
 
-Three groups: `everyday` is one row for each kind of operator at an ordinary size, `networks` is what well-known networks
-and filters pool, `strides` windows that move by three and more, and planes of one column. The dozen of --quick is marked here, too.
+Four groups: `everyday` is one row for each kind of operator at an ordinary size, `networks` is what well-known networks
+and filters pool, `strides` windows that move by three and more, and planes of one column, `small` planes of a few elements and small
+volumes. The dozen of --quick is marked here, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from torch.nn import functional as torch_functional
 from torch_pooling import functional
 from torch_pooling._demo.agreement import Pool
 
-GROUPS = {"everyday": ("float32", "bfloat16"), "networks": ("float32", "bfloat16", "float16"), "strides": ("float32", "bfloat16")}  # and their types
+GROUPS = {  # and their types
+    "everyday": ("float32", "bfloat16"),
+    "networks": ("float32", "bfloat16", "float16"),
+    "strides": ("float32", "bfloat16"),
+    "small": ("float32", "bfloat16"),
+}
 LAYOUTS = ("channels_first", "channels_last")
 MODES = ("inference", "training", "backward")  # forward without and with a graph; backward alone
 
@@ -188,4 +194,16 @@ STRIDES = (
     *both("strides", "one column", (8, 64, 16000, 1), (3, 1), (1, 1), (1, 0)),
 )
 
-CASES = EVERYDAY + NETWORKS + STRIDES
+SMALL = (
+    *both("small", "I3D, last stage", (8, 832, 4, 7, 7), 2, 2),
+    *both("small", "I3D, branch", (2, 832, 4, 7, 7), 3, 1, 1),
+    *both("small", "I3D, third stage", (4, 480, 8, 14, 14), 3, 2, 1),
+    *both("small", "small volumes", (8, 64, 5, 5, 5), 3, 2),
+    *both("small", "medical volume, batch 1", (1, 16, 32, 32, 32), 4, 2, 1),
+    *both("small", "pictures, last stage", (32, 512, 7, 7), 3, 2, 1),
+    *both("small", "pictures, last stage", (8, 512, 7, 7), 5, 1, 2),
+    *both("small", "pyramid, uneven", (8, 256, 14, 14), output_size=3),
+    *both("small", "PSPNet, uneven", (1, 512, 65, 65), output_size=6),
+)
+
+CASES = EVERYDAY + NETWORKS + STRIDES + SMALL
