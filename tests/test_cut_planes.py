@@ -101,8 +101,9 @@ def test_averages_of_many_small_planes(size: tuple[int, ...], args: tuple[Any, .
                 given = values.to(dtype).requires_grad_()
                 output = getattr(functional, f"avg_pool{rank}d")(given, *args, **more)
                 (found,) = torch.autograd.grad(output, given, grad.to(dtype))
-                torch.testing.assert_close(output, pooled.to(dtype), rtol=1e-5, atol=1e-6, msg=lambda text, isa=isa: f"{isa}: {text}")
-                torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-6)
+                off = 32 * torch.finfo(dtype).eps  # windows of at most 27 elements, and as many to an input
+                for one, other in ((output, pooled), (found, expected)):
+                    assert (one.double() - other).abs().max() <= off * other.abs().max(), (isa, dtype)
                 for count in (1, 2, 3):  # a plane has the same sums in any company
                     few = given[:1, :count].detach().requires_grad_()
                     alone = getattr(functional, f"avg_pool{rank}d")(few, *args, **more)
