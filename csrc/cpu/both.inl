@@ -16,12 +16,11 @@ struct Both {
     Code code;
   };
 
-  // W or more elements. The last vector overlaps the one before it: a sum leaves out what it has seen, a maximum keeps the first of equals.
+  // W or more elements; sums, and maxima without codes, are in the first vectors at the end. The last vector overlaps the one before it: a sum
+  // leaves out what it has seen, a maximum keeps the first of equals.
+  static constexpr int U = 4;
   template <int W>
-  TP_INLINE static State run(const T* s, int64_t taps, bool ahead) {
-    constexpr int U = 4;
-    Vec<Lane, W> sums[U], maxima[U];
-    Vec<Code, W> codes[U] = {};
+  TP_INLINE static void take_all(const T* s, int64_t taps, bool ahead, Vec<Lane, W> (&sums)[U], Vec<Lane, W> (&maxima)[U], Vec<Code, W> (&codes)[U]) {
     const auto ramp = MaxRun::template lane_numbers<W>();
     auto number = [&](int64_t t) __attribute__((always_inline)) { return Vec<Code, W>(ramp + broadcast<Code, W>(static_cast<Code>(t))); };
     sums[0] = maxima[0] = MaxKernel::template load<W>(s, ahead);
@@ -56,6 +55,12 @@ struct Both {
       sums[0] = sums[0] + select(number(taps - W) >= broadcast<Code, W>(static_cast<Code>(t)), x, Vec<Lane, W>{});
       MaxKernel::template take<W>(maxima[0], codes[0], x, number(taps - W));
     }
+  }
+  template <int W>
+  TP_INLINE static State run(const T* s, int64_t taps, bool ahead) {
+    Vec<Lane, W> sums[U], maxima[U];
+    Vec<Code, W> codes[U] = {};
+    take_all<W>(s, taps, ahead, sums, maxima, codes);
     State state{SumRun::template across<W>(sums[0]), {}, 0};
     if constexpr (Coded) {
       const int64_t winner = MaxRun::template winner_of<W, U>(maxima, codes);
@@ -73,9 +78,28 @@ struct Both {
     }
     return run<W>(s, taps, ahead);
   }
+  // So many planes at once that their lanes are put together with each other's.
+  static constexpr int K = SumRun::template together<N>;
+  TP_INLINE static void planes_together(const BothArgs& a, int64_t p) {
+    const T* const s = static_cast<const T*>(a.source) + p * a.positions;
+    Vec<Lane, N> all_sums[K], all_maxima[K];
+    for (int k = 0; k < K; ++k) {
+      Vec<Lane, N> sums[U], maxima[U];
+      Vec<Code, N> codes[U] = {};
+      take_all<N>(s + k * a.positions, a.positions, a.ahead, sums, maxima, codes);
+      all_sums[k] = sums[0], all_maxima[k] = maxima[0];
+    }
+    const auto sum = SumRun::template put_together<N>(all_sums, s, a.positions);
+    store_lanes<false, T, Lane, K>(static_cast<T*>(a.sums) + p, sum / static_cast<Lane>(a.divisor));
+    store_lanes<false, T, Lane, K>(static_cast<T*>(a.maxima) + p, MaxRun::template put_together<N>(all_maxima, s, a.positions));
+  }
   static void planes(const BothArgs& a) {
     constexpr int64_t block = N > 1 ? wide_sum_elements : 4 * plane_sum_elements;
-    for (int64_t p = 0; p < a.planes; ++p) {
+    int64_t begin = 0;
+    if constexpr (!Coded && N > 1) {
+      for (; a.positions >= N && a.positions < 2 * block && begin + K <= a.planes; begin += K) planes_together(a, begin);
+    }
+    for (int64_t p = begin; p < a.planes; ++p) {
       const T* const s = static_cast<const T*>(a.source) + p * a.positions;
       T* const sum = static_cast<T*>(a.sums) + p;
       const int64_t first = std::min(a.positions, block_of(a.positions, 0, block));

@@ -80,6 +80,12 @@ struct Run {
       take_all<W>(s + k * apart, taps, values, codes);
       all[k] = values[0];
     }
+    return put_together<W>(all, s, apart);
+  }
+  // Of windows from s on, the vectors in which each has been reduced.
+  template <int W>
+  TP_INLINE static Vec<Lane, together<W>> put_together(const Vec<Lane, W>* all, const S* s, int64_t apart) {
+    constexpr int K = together<W>;
     auto joined = across_all<W, K>(all);
     Vec<Lane, K> found;
     if constexpr (W == K) {
