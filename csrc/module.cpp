@@ -18,6 +18,7 @@
 #include "ops/call_site.h"
 #include "ops/calls.h"
 #include "ops/override.h"
+#include "ops/window_lists.h"
 
 namespace torch_pooling {
 namespace {
@@ -146,6 +147,17 @@ class Unlocked {
   std::optional<py::gil_scoped_release> released_;
 };
 
+template <class Operator>
+PyObject* result_of(const Call& call, const at::Tensor& input, const Operator& run) {
+  at::Tensor output;
+  call.announce();
+  {
+    Unlocked unlocked(input);
+    output = run();
+  }
+  return wrap(std::move(output));
+}
+
 template <class Window>
 PyObject* max_pool_result(const Call& call, const at::Tensor& input, const Window& window, bool return_indices) {
   at::Tensor output, indices;
@@ -230,13 +242,7 @@ PyObject* avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
     window.average.divisor_override = parse_int(call, "divisor_override", args[7], "int or None").guard_int(__FILE__, __LINE__);
   }
   parse_ints(call, "dilation", args[8], window.dilation);
-  at::Tensor output;
-  call.announce();
-  {
-    Unlocked unlocked(input);
-    output = ops::avg_pool(input, window);
-  }
-  return wrap(std::move(output));
+  return result_of(call, input, [&] { return ops::avg_pool(input, window); });
   END_HANDLE_TH_ERRORS
 }
 
@@ -253,13 +259,7 @@ PyObject* sum_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   parse_stride(call, args[3], window);
   parse_padding(call, args[4], parse_bool(call, "ceil_mode", args[5]), window);
   parse_ints(call, "dilation", args[6], window.dilation);
-  at::Tensor output;
-  call.announce();
-  {
-    Unlocked unlocked(input);
-    output = ops::avg_pool(input, window);
-  }
-  return wrap(std::move(output));
+  return result_of(call, input, [&] { return ops::avg_pool(input, window); });
   END_HANDLE_TH_ERRORS
 }
 
@@ -318,13 +318,7 @@ PyObject* adaptive_avg_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   const at::Tensor& input = parse_tensor(call, args[1]);
   if (PyObject* const result = take_detour(call, input, args, count); result != Py_NotImplemented) return result;
   const ops::Adaptive window = parse_output_size(call, input, args[2]);
-  at::Tensor output;
-  call.announce();
-  {
-    Unlocked unlocked(input);
-    output = ops::avg_pool(input, window);
-  }
-  return wrap(std::move(output));
+  return result_of(call, input, [&] { return ops::avg_pool(input, window); });
   END_HANDLE_TH_ERRORS
 }
 
@@ -340,29 +334,32 @@ PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
   END_HANDLE_TH_ERRORS
 }
 
+// (rank, input, form, kinds, sizes, stride, padding) of an input that is ours, as the operator takes them
+PyObject* combined_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  HANDLE_TH_ERRORS
+  const int64_t rank = parse_rank(args, count, 7);
+  const Call call{"combined_pool", rank};
+  const at::Tensor& input = parse_tensor(call, args[1]);
+  const int64_t form = parse_int(call, "form", args[2]).expect_int();
+  SymSizes lists[4];
+  constexpr const char* names[4] = {"kinds", "sizes", "stride", "padding"};
+  for (size_t n = 0; n < 4; ++n) parse_ints(call, names[n], args[n + 3], lists[n]);
+  c10::SmallVector<int64_t, 8> kinds;
+  for (const c10::SymInt& kind : lists[0]) kinds.push_back(kind.expect_int());
+  return result_of(call, input, [&] { return ops::combined_pool(input, rank, form, kinds, lists[1], lists[2], lists[3]); });
+  END_HANDLE_TH_ERRORS
+}
+
 PyMethodDef methods[] = {
     {"avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(avg_pool)), METH_FASTCALL, nullptr},
     {"sum_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(sum_pool)), METH_FASTCALL, nullptr},
     {"max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(max_pool)), METH_FASTCALL, nullptr},
     {"adaptive_avg_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_avg_pool)), METH_FASTCALL, nullptr},
     {"adaptive_max_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(adaptive_max_pool)), METH_FASTCALL, nullptr},
+    {"combined_pool", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(combined_pool)), METH_FASTCALL, nullptr},
     {"set_detour", set_detour, METH_O, nullptr},
     {"set_exports", set_exports, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr}};
-
-// Positions read by each output, outputs reading each position: core/window.h as Python lists, for the proof of the inverse.
-using Lists = std::vector<std::vector<int64_t>>;
-std::pair<Lists, Lists> window_lists(const Axis& axis) {
-  auto list = [](const Span& span) {
-    std::vector<int64_t> positions;
-    for (int64_t n = 0; n < span.count; ++n) positions.push_back(span.first + n * span.step);
-    return positions;
-  };
-  std::pair<Lists, Lists> lists;
-  for (int64_t o = 0; o < axis.output; ++o) lists.first.push_back(list(axis.inputs_of(o)));
-  for (int64_t i = 0; i < axis.input; ++i) lists.second.push_back(list(axis.outputs_of(i)));
-  return lists;
-}
 
 }  // namespace
 }  // namespace torch_pooling
@@ -393,7 +390,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("leave_override", &tp::ops::leave_override);
   m.def("sliding_window", [](int64_t input, int64_t kernel, int64_t stride, int64_t padding_begin, int64_t padding_end,
                              int64_t dilation, bool ceil_mode) {
-    return tp::window_lists(tp::Axis::sliding(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode));
+    return tp::ops::window_lists(tp::Axis::sliding(input, kernel, stride, padding_begin, padding_end, dilation, ceil_mode));
   });
-  m.def("adaptive_window", [](int64_t input, int64_t output) { return tp::window_lists(tp::Axis::adaptive_to(input, output)); });
+  m.def("adaptive_window", [](int64_t input, int64_t output) { return tp::ops::window_lists(tp::Axis::adaptive_to(input, output)); });
 }

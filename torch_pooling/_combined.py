@@ -36,6 +36,8 @@ def _ints(name: str, argument: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _check_order(name: str, order: Any) -> None:
+    if order == ("avg", "max"):
+        return
     if not isinstance(order, (tuple, list)) or sorted(map(str, order)) != ["avg", "max"]:
         raise ValueError(f"{name}(): argument 'order' must be ('avg', 'max') or ('max', 'avg'), not {order!r}")
 
@@ -52,6 +54,8 @@ def _check_levels(name: str, levels: Any) -> None:
 
 def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence[int] = ()) -> list[Any]:
     """One int for every axis, or one for each; None stands for the values of ``nothing``, where there are any."""
+    if type(value) is int:
+        return [value] * rank
     values = list(value) if isinstance(value, (tuple, list)) else [value] * rank
     if len(values) != rank:
         raise RuntimeError(f"{name}: {argument} must be a single int or a tuple of {rank} elements, but got {len(values)}")
@@ -61,6 +65,8 @@ def _per_axis(name: str, argument: str, value: Any, rank: int, nothing: Sequence
 
 
 def _output_sizes(name: str, input: Tensor, output_size: OutputSize, rank: int) -> list[int]:
+    if type(output_size) is int:
+        return [output_size] * rank
     return _per_axis(name, "output_size", output_size, rank, input.shape[2:])
 
 

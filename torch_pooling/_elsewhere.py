@@ -16,7 +16,7 @@ from torch.compiler import is_dynamo_compiling
 
 from torch_pooling import _by_torch
 from torch_pooling._by_torch import in_onnx_export
-from torch_pooling._library import is_ours, ops, set_detour, set_exports
+from torch_pooling._library import _C, is_ours, ops, set_detour, set_exports
 from torch_pooling._traced import _sizes, serves, window_args
 
 _ADAPTIVE = ([0] * 4, [0] * 4)  # see is_nothing in csrc/ops/combined.h
@@ -59,13 +59,20 @@ def _window(name: str, rank: int, kernel_size: Any, stride: Any, padding: Any, d
     return window_args(name, rank, kernel_size, stride, padding, dilation, {"ceil_mode": ceil_mode})[1:]
 
 
+def has_kernels(input: Tensor) -> bool:
+    """Whether a call of an operator of ours is what shall run, or be recorded."""
+    return serves(input) if is_dynamo_compiling() else is_ours(input) and not in_onnx_export()
+
+
 def combined_pool(input: Tensor, rank: int, form: int, kinds: list[int], sizes: list[int], *moves: list[int]) -> Tensor:
     """``moves``: stride and padding of sliding windows; without, windows are adaptive."""
+    if has_kernels(input):
+        if is_dynamo_compiling():
+            return ops.combined_pool(input, rank, form, kinds, sizes, *(moves or _ADAPTIVE))
+        return _C.combined_pool(rank, input, form, kinds, sizes, *(moves or _ADAPTIVE))
     if not is_dynamo_compiling() and in_onnx_export():
         adaptive = onnx_adaptive_avg_pool, onnx_adaptive_max_pool
         return _by_torch.combined_pool(input, rank, form, kinds, sizes, *moves, adaptive=adaptive)
-    if serves(input) if is_dynamo_compiling() else is_ours(input):
-        return ops.combined_pool(input, rank, form, kinds, sizes, *(moves or _ADAPTIVE))
     return _by_torch.combined_pool(input, rank, form, kinds, sizes, *moves)
 
 

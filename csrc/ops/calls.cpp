@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "ops/calls.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-
 #include <algorithm>
 
 namespace torch_pooling::ops {
@@ -12,10 +10,6 @@ namespace {
 using Pair = std::tuple<Tensor, Tensor>;
 using Override = std::optional<int64_t>;
 
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
-}
 bool any_symbolic(SymList sizes) {
   return std::any_of(sizes.begin(), sizes.end(), [](const c10::SymInt& size) { return size.is_symbolic(); });
 }
@@ -114,6 +108,12 @@ Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive&) {
   static const auto op = find<Tensor(const Tensor&, SymList)>("torch_pooling::adaptive_max_pool_indices");
   return op.call(offsets, input_size);
+}
+
+Tensor combined_pool(const Tensor& input, int64_t rank, int64_t form, c10::ArrayRef<int64_t> kinds, SymList sizes, SymList stride, SymList padding) {
+  static const auto op = find<Tensor(const Tensor&, int64_t, int64_t, c10::ArrayRef<int64_t>, SymList, SymList, SymList)>(
+      "torch_pooling::combined_pool");
+  return op.call(input, rank, form, kinds, sizes, stride, padding);
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/SymIntArrayRef.h>
 #include <c10/util/SmallVector.h>
 
@@ -12,6 +13,12 @@
 #include "ops/window_args.h"
 
 namespace torch_pooling::ops {
+
+// The operator's handle: looked up once by each caller.
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
+}
 
 using SymSizes = c10::SmallVector<c10::SymInt, 3>;
 using SymList = c10::SymIntArrayRef;
@@ -59,6 +66,9 @@ Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Sliding
 Tensor max_pool_gather(const Tensor& input, const Tensor& offsets, const Adaptive& window);
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Sliding& window);
 Tensor max_pool_indices(const Tensor& offsets, SymList input_size, const Adaptive& window);
+
+// See combined.h.
+Tensor combined_pool(const Tensor& input, int64_t rank, int64_t form, c10::ArrayRef<int64_t> kinds, SymList sizes, SymList stride, SymList padding);
 
 // Values and the int64 positions of them in the flattened spatial axes.
 std::tuple<Tensor, Tensor> max_pool_with_indices(const Tensor& input, const Sliding& window);

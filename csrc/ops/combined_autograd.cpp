@@ -4,7 +4,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "ops/nodes.h"
@@ -36,13 +35,8 @@ struct Shape {  // the arguments, owned
   }
 };
 
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
-}
 Tensor pool(const Tensor& input, const Shape& s) {
-  static const auto op = find<Tensor(const Tensor&, int64_t, int64_t, Kinds, SymList, SymList, SymList)>("torch_pooling::combined_pool");
-  return op.call(input, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding);
+  return combined_pool(input, s.rank, s.form, s.kinds, s.sizes, s.stride, s.padding);
 }
 Pair pool_with_offsets(const Tensor& input, const Shape& s, bool wide_offsets) {
   static const auto op = find<Pair(const Tensor&, int64_t, int64_t, Kinds, SymList, SymList, SymList, bool)>(
