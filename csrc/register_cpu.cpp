@@ -5,8 +5,10 @@
 #include "cpu/first_touch.h"
 #include "cpu/launch.h"
 #include "cpu/launch_combined.h"
+#include "cpu/launch_masked.h"
 #include "ops/combined.h"
 #include "ops/implement.h"
+#include "ops/masked.h"
 
 namespace torch_pooling {
 namespace {
@@ -38,6 +40,9 @@ struct Cpu {
   static constexpr auto combined_pool = cpu::combined_pool;
   static constexpr auto combined_pool_gather = cpu::combined_pool_gather;
   static constexpr auto combined_pool_backward = cpu::combined_pool_backward;
+  static constexpr auto masked_avg_pool = cpu::masked_avg_pool;
+  static constexpr auto masked_avg_pool_backward = cpu::masked_avg_pool_backward;
+  static constexpr auto masked_max_pool = cpu::masked_max_pool;
 };
 
 }  // namespace
@@ -46,4 +51,5 @@ struct Cpu {
 TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) {
   torch_pooling::ops::Operators<torch_pooling::Cpu>::implement(m);
   torch_pooling::ops::CombinedPool<torch_pooling::Cpu>::implement(m);
+  torch_pooling::ops::MaskedPool<torch_pooling::Cpu>::implement(m);
 }

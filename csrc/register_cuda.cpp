@@ -11,6 +11,7 @@
 #include "cuda/launch.h"
 #include "ops/combined.h"
 #include "ops/implement.h"
+#include "ops/masked.h"
 
 namespace torch_pooling {
 namespace {
@@ -45,4 +46,5 @@ struct Cuda : cuda::Launchers<StreamContext> {
 TORCH_LIBRARY_IMPL(torch_pooling, CUDA, m) {
   torch_pooling::ops::Operators<torch_pooling::Cuda>::implement(m);
   torch_pooling::ops::CombinedPool<torch_pooling::Cuda>::implement(m);
+  torch_pooling::ops::MaskedPool<torch_pooling::Cuda>::implement(m);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "ops/combined.h"
 #include "ops/implement.h"
+#include "ops/masked.h"
 
 namespace torch_pooling {
 namespace {
@@ -24,4 +25,5 @@ struct Meta {
 TORCH_LIBRARY_IMPL(torch_pooling, Meta, m) {
   torch_pooling::ops::Operators<torch_pooling::Meta>::implement(m);
   torch_pooling::ops::CombinedPool<torch_pooling::Meta>::implement(m);
+  torch_pooling::ops::MaskedPool<torch_pooling::Meta>::implement(m);
 }

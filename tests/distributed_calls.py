@@ -53,6 +53,12 @@ def operator_calls(
         yield "adaptive_max_pool_backward", (g, offsets, [9, 7], last)
         yield "adaptive_max_pool_gather", (x, offsets, size)
         yield "adaptive_max_pool_indices", (offsets, [9, 7])
+    mask = torch.rand(batch, 9, 7) < 0.6
+    g = torch.randn(batch, channels, 1, 1)
+    yield "masked_avg_pool", (x, mask)
+    yield "masked_avg_pool_backward", (g, mask, last)
+    yield "masked_max_pool", (x, mask)
+    yield "masked_max_pool_with_offsets", (x, mask)
     for form, kinds, sizes, stride, padding in COMBINED[:4] if few else COMBINED:
         shape = (2, form, kinds, sizes, stride, padding)
         y = ops.combined_pool(x, *shape)
@@ -75,4 +81,4 @@ def lies_apart(name: str, args: tuple[Any, ...]) -> bool:
 def linear(name: str, args: tuple[Any, ...]) -> bool:
     if name == "combined_pool":
         return 1 not in args[3]
-    return name.startswith(("avg", "sum", "adaptive_avg")) or name.endswith(("backward", "gather"))
+    return name.startswith(("avg", "sum", "adaptive_avg", "masked_avg")) or name.endswith(("backward", "gather"))

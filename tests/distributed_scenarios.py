@@ -138,7 +138,8 @@ def check_operators(on: Any, placements: list[Any], communicates: Callable[[str,
     seen = set()
     for name, args in operator_calls(**sizes):
         operator = getattr(ops, name)
-        placed = [None if any(p.is_shard() and p.dim >= arg.dim() for p in placements) else placements
+        placed = [of_masks(placements) if arg.dtype == torch.bool
+                  else None if any(p.is_shard() and p.dim >= arg.dim() for p in placements) else placements
                   if arg.is_floating_point() or not any(p.is_partial() for p in placements) else replicated(placements)
                   for arg in args if isinstance(arg, Tensor)]
         if None in placed:
@@ -157,6 +158,13 @@ def check_operators(on: Any, placements: list[Any], communicates: Callable[[str,
             raise AssertionError(f"{name}{[arg for arg in args if not isinstance(arg, Tensor)]} on {placements}") from error
         seen.add(name)
     return seen
+
+
+def of_masks(placements: list[Any]) -> list[Any]:
+    """Of [N, *spatial], which has no channels."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    return [placement if placement == Shard(0) else Replicate() for placement in placements]
 
 
 def replicated(placements: list[Any]) -> list[Any]:

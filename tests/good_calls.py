@@ -65,10 +65,22 @@ def _combined() -> dict[str, dict[str, Any]]:
     return calls
 
 
+def _masked() -> dict[str, dict[str, Any]]:
+    mask = torch.arange(2 * 5 * 6).view(2, 5, 6) % 3 > 0
+    grad = torch.arange(2.0 * 3).view(2, 3, 1, 1) - 2
+    return {
+        "masked_avg_pool": {"input": INPUT, "mask": mask},
+        "masked_avg_pool_backward": {"grad_output": grad, "mask": mask, "channels_last": False},
+        "masked_max_pool": {"input": INPUT, "mask": mask},
+        "masked_max_pool_with_offsets": {"input": INPUT, "mask": mask, "wide_offsets": False},
+    }
+
+
 def operator_of(name: str) -> Any:
     """Of a key of ALL."""
     return getattr(OPS, name.partition(":")[0])
 
 
 SINGLE = _single()
-ALL = SINGLE | _combined()
+MASKED = _masked()
+ALL = SINGLE | _combined() | MASKED

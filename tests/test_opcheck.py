@@ -75,6 +75,15 @@ def adaptive_calls(case: Case, input: Tensor, channels_last: bool) -> Iterator[C
     yield "adaptive_max_pool_indices", (offsets, spatial)
 
 
+def masked_calls(shape: str) -> Iterator[Call]:
+    input = in_shape(adaptive((5, 6), 1), shape, torch.Generator().manual_seed(1))
+    mask = (torch.arange(2 * 5 * 6).view(2, 5, 6) % 3 > 0)[: input.shape[0]]
+    yield "masked_avg_pool", (leaf(input), mask)
+    yield "masked_avg_pool_backward", (leaf(torch.ones_like(input[..., :1, :1])), mask, shape == "channels_last")
+    yield "masked_max_pool", (leaf(input), mask)
+    yield "masked_max_pool_with_offsets", (leaf(input), mask)
+
+
 def calls(case: Case, shape: str) -> Iterator[Call]:
     input = in_shape(case, shape, torch.Generator().manual_seed(1))
     make = sliding_calls if case.family == "sliding" else adaptive_calls
@@ -89,13 +98,23 @@ def registered_operators() -> set[str]:
 def test_every_operator_is_checked() -> None:
     checked = {name for case in (SLIDING[0], ADAPTIVE[0]) for name, _ in calls(case, "batched")}
     combined = {f"combined_pool{suffix}" for suffix in ("", "_with_offsets", "_gather", "_backward")}  # in test_combined.py
-    assert checked | combined == registered_operators() and len(checked) >= 16
+    masked = {name for name, _ in masked_calls("batched")}
+    assert checked | combined | masked == registered_operators() and len(checked) >= 16
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("case", [*SLIDING, *ADAPTIVE], ids=lambda case: case.name)
 def test_opcheck(case: Case, shape: str) -> None:
-    for name, args in calls(case, shape):
+    check_all(calls(case, shape))
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "unbatched"])
+def test_opcheck_of_masked(shape: str) -> None:
+    check_all(masked_calls(shape))
+
+
+def check_all(every: Iterator[Call]) -> None:
+    for name, args in every:
         result = opcheck(getattr(OPS, name).default, args, raise_exception=False)
         assert set(result) == {
             "test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"}

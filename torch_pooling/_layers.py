@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from torch_pooling._adaptive import (
@@ -17,6 +18,8 @@ from torch_pooling._adaptive import (
     adaptive_max_pool2d,
     adaptive_max_pool3d,
 )
+from torch_pooling._elsewhere import has_kernels
+from torch_pooling._library import ops
 
 _ADAPTIVE_AVG = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)
 _ADAPTIVE_MAX = (adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d)
@@ -47,7 +50,7 @@ def _spatial_rank(name: str, input: Tensor) -> int:
 
 
 def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor:
-    """What counts: bool [N, 1, *spatial], from a checked mask or lengths."""
+    """What counts: bool [N, *spatial], from a checked mask or lengths."""
     rank = _spatial_rank(name, input)
     if mask is not None and lengths is not None:
         raise ValueError(f"{name}(): arguments 'mask' and 'lengths' exclude each other, but both are given")
@@ -62,7 +65,7 @@ def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None
             raise TypeError(f"{name}(): argument 'mask' must be of type bool, not {mask.dtype}")
         if mask.shape != wanted:
             raise RuntimeError(f"{name}: mask must be [N, *spatial], {list(wanted)}, but has sizes {list(mask.shape)}")
-        return mask.unsqueeze(1)
+        return mask
     if rank != 1:
         raise RuntimeError(f"{name}: lengths are for inputs [N, C, L] with one spatial axis, but input is {input.dim()}-D")
     if value.dtype not in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64):
@@ -70,7 +73,7 @@ def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None
     if value.shape != input.shape[:1]:
         raise RuntimeError(f"{name}: lengths must be [N], [{input.shape[0]}], but has sizes {list(value.shape)}")
     # Positions from 1 on, made from the lengths: as many as those are shards of, in a DTensor.
-    return (value.new_ones(input.shape[2], dtype=torch.int64).cumsum(0) <= value.unsqueeze(1)).unsqueeze(1)
+    return value.new_ones(input.shape[2], dtype=torch.int64).cumsum(0) <= value.unsqueeze(1)
 
 
 _REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -108,8 +111,7 @@ def global_avg_pool(
         lengths: integers [N], for one spatial axis: the first so many positions count; beyond its end all, below 0 none.
         data_format: "channels_last" takes [N, *spatial, C] and gives [N, 1, ..., C], as views.
 
-    A row with nothing to count gives 0, and its gradient is 0. What does not count may be NaN. With a mask or lengths, the input
-    is copied once.
+    A row with nothing to count gives 0, and its gradient is 0. What does not count may be NaN.
 
     Raises RuntimeError for another number of axes, an empty spatial axis or wrong sizes, ValueError for mask and lengths at once
     or an unknown name, TypeError for arguments of a wrong type and NotImplementedError for a type of input that is not supported.
@@ -123,7 +125,15 @@ def global_avg_pool(
         output = _ADAPTIVE_AVG[_spatial_rank("global_avg_pool", input) - 1](input, 1)
         return _kept(output, keepdim, data_format)
     valid = _valid("global_avg_pool", input, mask, lengths)
-    input = _to_mask("global_avg_pool", input, _REALS)
+    output = _masked_avg(_to_mask("global_avg_pool", input, _REALS), valid)
+    return _kept(output, keepdim, data_format)
+
+
+def _masked_avg(input: Tensor, valid: Tensor) -> Tensor:
+    """[N, C, 1, ...]; valid: bool [N, *spatial]."""
+    if has_kernels(input):
+        return ops.masked_avg_pool(input, valid)
+    valid = valid.unsqueeze(1)
     wide = torch.float64 if input.dtype == torch.float64 else torch.float32
     axes = tuple(range(2, input.dim()))
     # The average over all, made one over what counts: the same bits as without a mask, where everything does.
@@ -131,7 +141,7 @@ def global_avg_pool(
     # A number divided by a tensor would be multiplied by its reciprocal, and 49 times one 49th is not 1.
     counted = valid.sum(axes, keepdim=True).clamp(min=1).to(wide)
     share = torch.ones_like(counted) * math.prod(input.shape[2:]) / counted
-    return _kept((mean * share).to(input.dtype), keepdim, data_format)
+    return (mean * share).to(input.dtype)
 
 
 def global_max_pool(
@@ -151,7 +161,7 @@ def global_max_pool(
         lengths: integers [N], for one spatial axis: the first so many positions count; beyond its end all, below 0 none.
         data_format: "channels_last" takes [N, *spatial, C] and gives [N, 1, ..., C], as views.
 
-    A row with nothing to count gives 0 and index 0, and its gradient is 0. With a mask or lengths, the input is copied once.
+    A row with nothing to count gives 0 and index 0, and its gradient is 0. What does not count may be NaN.
 
     Raises RuntimeError for another number of axes, an empty spatial axis or wrong sizes, ValueError for mask and lengths at once
     or an unknown name, TypeError for arguments of a wrong type and NotImplementedError for a type of input that is not supported.
@@ -165,15 +175,24 @@ def global_max_pool(
     input = _channels_first("global_max_pool", input, data_format)
     if mask is not None or lengths is not None:
         valid = _valid("global_max_pool", input, mask, lengths)
-        input = _to_mask("global_max_pool", input, _REALS + _INTEGERS)
-        return _masked_max(input, valid, keepdim, return_indices, data_format)
+        masked = _masked_max(_to_mask("global_max_pool", input, _REALS + _INTEGERS), valid, return_indices)
+        kept = tuple(_kept(part, keepdim, data_format) for part in masked)
+        return kept if return_indices else kept[0]
     result = _ADAPTIVE_MAX[_spatial_rank("global_max_pool", input) - 1](input, 1, return_indices)
     if return_indices:
         return tuple(_kept(part, keepdim, data_format) for part in result)
     return _kept(result, keepdim, data_format)
 
 
-def _masked_max(input: Tensor, valid: Tensor, keepdim: bool, return_indices: bool, data_format: str) -> Any:
+def _masked_max(input: Tensor, valid: Tensor, return_indices: bool) -> tuple[Tensor, ...]:
+    """[N, C, 1, ...], and indices where they are asked for; valid: bool [N, *spatial]."""
+    if has_kernels(input):
+        if not return_indices:
+            return (ops.masked_max_pool(input, valid),)
+        wide = is_dynamo_compiling() or any(not isinstance(size, int) for size in input.shape)  # whatever the sizes will be
+        values, offsets = ops.masked_max_pool_with_offsets(input, valid, wide)
+        return values, offsets.long()  # positions in a window that is the plane
+    valid = valid.unsqueeze(1)
     lowest = -torch.inf if input.is_floating_point() else torch.iinfo(input.dtype).min
     with torch.no_grad():
         _, indices = _ADAPTIVE_MAX[input.dim() - 3](torch.where(valid, input, lowest), 1, True)
@@ -184,8 +203,7 @@ def _masked_max(input: Tensor, valid: Tensor, keepdim: bool, return_indices: boo
     indices = torch.where(at, indices, first)
     # Read from the input, so that the gradient goes there as well.
     values = torch.where(found, input.flatten(2).gather(2, indices.flatten(2)).view_as(indices), 0)
-    kept = _kept(values, keepdim, data_format), _kept(indices, keepdim, data_format)
-    return kept if return_indices else kept[0]
+    return values, indices
 
 
 def _named(arguments: dict[str, Any]) -> dict[str, Any]:

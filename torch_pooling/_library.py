@@ -184,7 +184,7 @@ def _register_batching(name: str, tensors: int, window: int) -> None:
     torch.library.register_vmap(f"torch_pooling::{name}", rule)
 
 
-def _register_combined_batching(name: str, tensors: int) -> None:
+def _register_batched_batching(name: str, tensors: int) -> None:
     """The same for operators whose tensors are always batched, of which the second may be missing."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
@@ -231,12 +231,18 @@ _COMBINED = (
     ("combined_pool_gather", 2),
     ("combined_pool_backward", 2),
 )
-OPERATORS: tuple[str, ...] = tuple(row[0] for row in (*_SINGLE, *_COMBINED))
+_MASKED = (
+    ("masked_avg_pool", 2),
+    ("masked_avg_pool_backward", 2),
+    ("masked_max_pool", 2),
+    ("masked_max_pool_with_offsets", 2),
+)
+OPERATORS: tuple[str, ...] = tuple(row[0] for row in (*_SINGLE, *_COMBINED, *_MASKED))
 
 for _row in _SINGLE:
     _register_batching(*_row)
-for _name, _tensors in _COMBINED:
-    _register_combined_batching(_name, _tensors)
+for _name, _tensors in (*_COMBINED, *_MASKED):
+    _register_batched_batching(_name, _tensors)
 
 _without_cuda = torch.library.Library("torch_pooling", "IMPL")  # lives as long as this module
 for _name in OPERATORS if cuda_version() is None else ():

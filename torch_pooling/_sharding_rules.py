@@ -21,7 +21,7 @@ from torch_pooling import _sharding_combined as combined
 from torch_pooling import _sharding_global as whole
 from torch_pooling._library import OPERATORS
 
-_TENSORS = ("input", "grad_output", "offsets")
+_TENSORS = ("input", "grad_output", "offsets", "mask")
 _LINEAR = ("avg_pool", "sum_pool", "_backward", "_gather")
 
 
@@ -61,6 +61,8 @@ class Call:
     def rank(self) -> int:
         if "rank" in self.arguments:
             return self.arguments["rank"]
+        if "mask" in self.tensors:
+            return self.tensors["mask"].dim() - 1
         return len(self.arguments["output_size" if "output_size" in self.arguments else "input_size"])
 
     def run(self, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
@@ -109,7 +111,8 @@ def _choose(call: Call, layout: combined.Layout, i: int) -> dict[str, Placement]
         if key in have and _is_shard(have[key], 1 if layout.interleaves(key) else dims[key])
     ]
     if shards:
-        return {key: have[shards[0]] for key in have}
+        shard = have[shards[0]]
+        return {key: Replicate() if key == "mask" and shard != Shard(0) else shard for key in have}  # which has no channels
     first, *others = have
     if call.is_linear() and _is_partial_sum(have[first]) and all(have[key].is_replicate() for key in others):
         return have

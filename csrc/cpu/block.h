@@ -275,6 +275,24 @@ struct InsideArgs {
   const uint32_t* masks;  // [rows, width]: bit t says that tap t lies outside; null: more than 32 taps, go by the ranges
 };
 
+// target[r * target_row + i] = source[r * source_row + i] where mask[i] (or mask[r]: of rows) is not 0, else `fill`, whose low bits are an
+// element. Elements are numbers of 1, 2, 4 or 8 bytes.
+struct MaskArgs {
+  const void* source;
+  int64_t source_row;
+  const uint8_t* mask;
+  void* target;
+  int64_t target_row;
+  int64_t rows, length;
+  uint64_t fill;
+  bool past;  // see Final
+};
+struct MaskKernels {
+  void (*elements)(const MaskArgs&) = nullptr;
+  void (*spread)(const MaskArgs&) = nullptr;  // source[r * source_row] for all of a row
+  void (*rows)(const MaskArgs&) = nullptr;
+};
+
 using WindowsFn = void (*)(const WindowsArgs&);
 using PixelsFn = void (*)(const PixelsArgs&);
 using CombFn = void (*)(const CombArgs&);
@@ -346,6 +364,7 @@ struct KernelTable {
   InsideFn inside[4] = {};
   BothFn both[dtype_count] = {}, coded_both[dtype_count] = {};  // of floating types but float64
   TransposeFn transpose[4] = {};  // of elements of 1, 2, 4 and 8 bytes
+  MaskKernels masks[4] = {};
   NearFn near_both[2][dtype_count] = {}, coded_near_both[2][dtype_count] = {};  // channels-first, -last
 };
 

@@ -133,6 +133,10 @@ inline KernelTable make_table(const char* name) {
   table.transpose[1] = &Transpose<uint16_t>::run;
   table.transpose[2] = &Transpose<uint32_t>::run;
   table.transpose[3] = &Transpose<uint64_t>::run;
+  table.masks[0] = Masks<uint8_t>::kernels();
+  table.masks[1] = Masks<uint16_t>::kernels();
+  table.masks[2] = Masks<uint32_t>::kernels();
+  table.masks[3] = Masks<uint64_t>::kernels();
   table.codes2 = code_kernels<int16_t>();
   table.codes4 = code_kernels<int32_t>();
   table.codes8 = code_kernels<int64_t>();

@@ -168,6 +168,27 @@ __global__ void __launch_bounds__(block_threads, coded || sizeof(Lane<S>) == 8 ?
 
 // --- team ---
 
+// Which positions count, of windows that a team reads whole: for each sample a byte for each position, and what they are together.
+struct MaskRow {
+  int64_t count, first;  // how many count, and the first of them
+};
+struct Mask {
+  const uint8_t* counts = nullptr;  // [samples, length], 0 where a position does not
+  const MaskRow* rows = nullptr;    // [samples]
+  int32_t channels = 1;             // planes of a sample along the outer extent: 1 in channels-last
+
+  // The result of a window of sample `row`: sums are divided, and where nothing counts it is 0 at position 0.
+  template <class Op, class W>
+  static __device__ __forceinline__ void finish(const MaskRow& row, W lowest, W& value, int64_t& tap) {
+    if constexpr (Op::is_max) {
+      if (value == lowest) tap = row.first;
+      if (row.count == 0) value = 0;
+    } else {
+      value /= static_cast<W>(row.count > 0 ? row.count : 1);
+    }
+  }
+};
+
 // Sums of many float32 numbers are joined in float64.
 template <class Op, class L>
 using Wide = std::conditional_t<!Op::is_max && std::is_same_v<L, float>, double, L>;
@@ -181,10 +202,10 @@ struct TeamPlan {
 constexpr int team_iterations = 64;  // added up in lanes before they are joined
 
 // V elements at a time: neighbours along the inner extent, or with `along` V taps of one window, read whole.
-template <class Op, class S, class D, bool coded, int V, bool along>
+template <class Op, class S, class D, bool coded, int V, bool along, bool masked>
 __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
     team(AxisPass a, TeamPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes, D* __restrict__ result,
-         Saved saved, Wide<Op, Lane<S>>* __restrict__ parts, int64_t* __restrict__ part_codes) {
+         Saved saved, Wide<Op, Lane<S>>* __restrict__ parts, int64_t* __restrict__ part_codes, Mask mask) {
   using L = Lane<S>;
   using W = Wide<Op, L>;
   constexpr int kept = along ? 1 : V;  // results of a thread
@@ -212,6 +233,8 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
   const int64_t origin = (outer * sources + span.first + begin * span.step * (along ? V : 1)) * a.inner + inner;
   const S* const from = source + origin;
   const int64_t pitch = along ? V : static_cast<int64_t>(span.step) * a.inner;
+  const int32_t sample = masked ? outer / mask.channels : 0;
+  const uint8_t* const counts = masked ? mask.counts + sample * sources + begin * (along ? V : 1) : nullptr;
   const bool divide_first = a.divides_first();
 
   W joined[V];
@@ -223,6 +246,8 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
 #pragma unroll 4
     for (int i = 0; i < team_iterations && n < count; ++i, n += threads) {
       const Pack<S, V> x = load_pack<V>(from + n * pitch);
+      Pack<uint8_t, along ? V : 1> counted;
+      if constexpr (masked) counted = load_pack<along ? V : 1>(counts + n * (along ? V : 1));
       L share = 1;
       if (!Op::is_max && divide_first) {
         share = static_cast<L>(a.axis.counted(span.first + static_cast<int32_t>(begin + n) * span.step));
@@ -230,6 +255,7 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         L value = widen(x.at[v]);
+        if constexpr (masked) value = counted.at[along ? v : 0] != 0 ? value : identity<Op, S>();
         if constexpr (!Op::is_max) {
           if (divide_first) value /= share;
         }
@@ -279,13 +305,17 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
 #pragma unroll
   for (int v = 0; v < kept; ++v) {
     const int64_t at = (static_cast<int64_t>(outer) * plan.by_results.divisor + window) * a.inner + inner + v;
-    const int64_t tap = begin * (along ? V : 1) + code[v];
+    int64_t tap = begin * (along ? V : 1) + code[v];
     if (plan.splits > 1) {
       parts[at * plan.splits + split] = joined[v];
       if constexpr (coded) part_codes[at * plan.splits + split] = tap;
       continue;
     }
-    if constexpr (!Op::is_max) joined[v] = a.divided(joined[v], window);
+    if constexpr (masked) {
+      Mask::finish<Op>(mask.rows[sample], static_cast<W>(identity<Op, S>()), joined[v], tap);
+    } else if constexpr (!Op::is_max) {
+      joined[v] = a.divided(joined[v], window);
+    }
     result[at] = narrow<D>(static_cast<L>(joined[v]));
     if constexpr (coded) {
       int64_t named[1] = {(span.tap + tap) * a.code_scale};
@@ -296,10 +326,10 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
 }
 
 // Joins the parts of windows that several teams shared, in order. Such windows read their axis whole.
-template <class Op, class D, bool coded>
+template <class Op, class D, bool coded, bool masked>
 __global__ void __launch_bounds__(block_threads, 4)
     join(AxisPass a, int32_t splits, int64_t results, const Wide<Op, Lane<D>>* __restrict__ parts,
-         const int64_t* __restrict__ part_codes, const int32_t* __restrict__ source_codes, D* __restrict__ result, Saved saved) {
+         const int64_t* __restrict__ part_codes, const int32_t* __restrict__ source_codes, D* __restrict__ result, Saved saved, Mask mask) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= results) return;
   Wide<Op, Lane<D>> best = parts[at * splits];
@@ -307,7 +337,12 @@ __global__ void __launch_bounds__(block_threads, 4)
   for (int32_t split = 1; split < splits; ++split) {
     take<Op, coded>(best, code[0], parts[at * splits + split], coded ? part_codes[at * splits + split] : int64_t{0});
   }
-  if constexpr (!Op::is_max) best = a.divided(best, 0);
+  if constexpr (masked) {
+    const auto lowest = static_cast<Wide<Op, Lane<D>>>(identity<Op, D>());
+    Mask::finish<Op>(mask.rows[at / a.inner / mask.channels], lowest, best, code[0]);
+  } else if constexpr (!Op::is_max) {
+    best = a.divided(best, 0);
+  }
   result[at] = narrow<D>(static_cast<Lane<D>>(best));
   if constexpr (coded) {
     const int64_t tap = code[0];

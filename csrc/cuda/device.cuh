@@ -122,6 +122,15 @@ template <int V, class T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, V>& pack) {
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
+// As much of a pack as there is room for.
+template <class T, int V, class Int>
+__device__ __forceinline__ void store_some(T* to, Int room, const Pack<T, V>& pack) {
+  if (room >= V) return store_pack<V>(to, pack);
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    if (v < room) to[v] = pack.at[v];
+  }
+}
 inline bool is_aligned(const void* pointer, int64_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 
 // Saved positions of maxima, in the type that is large enough.

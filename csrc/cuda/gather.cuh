@@ -70,14 +70,7 @@ __global__ void __launch_bounds__(block_threads)
     if (++inner == by_inner.divisor) inner = 0;
     if (++rest == by_row.divisor) rest = 0, ++row;
   }
-  if (begin + V <= count) {
-    store_pack<V>(result + begin, done);
-  } else {
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      if (begin + v < count) result[begin + v] = done.at[v];
-    }
-  }
+  store_some(result + begin, count - begin, done);
 }
 
 }  // namespace torch_pooling::cuda

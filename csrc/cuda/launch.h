@@ -8,6 +8,7 @@
 #include <cuda_runtime.h>
 
 #include "core/combined.h"
+#include "core/masked.h"
 
 namespace torch_pooling::cuda {
 
@@ -37,6 +38,12 @@ void combined_pool_gather(Context& context, const Combined& combined, const void
 void combined_pool_backward(Context& context, const Combined& combined, const void* grad_output, const void* offsets, OffsetType type,
                             void* grad_input);
 
+// Whole planes of which a mask, a byte for each position of a sample, says what counts (not 0).
+void masked_avg_pool(Context& context, const Masked& masked, const void* input, const uint8_t* mask, void* output);
+void masked_avg_pool_backward(Context& context, const Masked& masked, const void* grad_output, const uint8_t* mask, void* grad_input);
+void masked_max_pool(Context& context, const Masked& masked, const void* input, const uint8_t* mask, void* output, void* offsets,
+                     OffsetType type);
+
 // The launchers as operator bodies call them, each in a context of its own, and what they say of saved offsets: a device part that
 // needs only memory and a guard beside it.
 template <class OwnContext>
@@ -62,6 +69,9 @@ struct Launchers {
   static constexpr auto combined_pool = In<cuda::combined_pool>::call;
   static constexpr auto combined_pool_gather = In<cuda::combined_pool_gather>::call;
   static constexpr auto combined_pool_backward = In<cuda::combined_pool_backward>::call;
+  static constexpr auto masked_avg_pool = In<cuda::masked_avg_pool>::call;
+  static constexpr auto masked_avg_pool_backward = In<cuda::masked_avg_pool_backward>::call;
+  static constexpr auto masked_max_pool = In<cuda::masked_max_pool>::call;
   // Looking would mean waiting for the device: kernels make a bad offset harmless instead, see above.
   static OffsetsName look_at_offsets(const Problem&, const void*, OffsetType) { return OffsetsName::Inputs; }
 };

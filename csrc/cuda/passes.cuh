@@ -19,11 +19,12 @@ struct PassData {
   const int32_t* source_codes;
   D* result;
   Saved saved;
+  Mask mask{};
 };
 
 inline int32_t log2_ceil(int64_t n) { return n <= 1 ? 0 : static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(n - 1))); }
 
-template <class Op, class S, class D, bool coded, int V, bool along>
+template <class Op, class S, class D, bool coded, int V, bool along, bool masked = false>
 void run_team(Context& context, const AxisPass& a, const PassData<S, D>& data) {
   using W = Wide<Op, Lane<S>>;
   const bool whole = a.length != 0;
@@ -54,10 +55,11 @@ void run_team(Context& context, const AxisPass& a, const PassData<S, D>& data) {
     if (coded) codes = static_cast<int64_t*>(context.allocate(outputs * plan.splits * static_cast<int64_t>(sizeof(int64_t))));
   }
   const int64_t threads = static_cast<int64_t>(plan.teams) << (plan.lanes_log + plan.threads_log);
-  launch(context, team<Op, S, D, coded, V, along>, threads, a, plan, data.source, data.source_codes, data.result, data.saved, parts,
-         codes);
+  launch(context, team<Op, S, D, coded, V, along, masked>, threads, a, plan, data.source, data.source_codes, data.result, data.saved, parts,
+         codes, data.mask);
   if (plan.splits > 1) {
-    launch(context, join<Op, D, coded>, outputs, a, plan.splits, outputs, parts, codes, data.source_codes, data.result, data.saved);
+    launch(context, join<Op, D, coded, masked>, outputs, a, plan.splits, outputs, parts, codes, data.source_codes, data.result, data.saved,
+           data.mask);
   }
 }
 
@@ -141,19 +143,21 @@ inline bool is_whole_rows(const Problem& problem) {
   return problem.axes[0].is_identity() && problem.axes[1].is_identity() && problem.axes[2].is_whole() && problem.axes[2].input > 1;
 }
 
-template <class Op, class T, bool coded>
-void reduce_rows(Context& context, const Slice& slice, const T* source, T* result, const Saved& saved) {
+// Masked: of what a mask says counts.
+template <class Op, class T, bool coded, bool masked = false>
+void reduce_rows(Context& context, const Slice& slice, const T* source, T* result, const Saved& saved, const Mask& mask = {}) {
   constexpr int V = pack_bytes / static_cast<int>(sizeof(T));
   AxisPass a;
   a.length = slice.sources(2);
   a.outer = static_cast<int32_t>(slice.outer * slice.sources(0) * slice.sources(1)), a.inner = static_cast<int32_t>(slice.inner);
   a.division = division_of(*slice.problem);
-  const PassData<T, T> data{source, nullptr, result, saved};
-  if (slice.inner == 1 && a.length % V == 0 && is_aligned(source, pack_bytes)) {
-    return run_team<Op, T, T, coded, V, true>(context, a, data);
+  const PassData<T, T> data{source, nullptr, result, saved, mask};
+  const bool packs_of_mask = !masked || is_aligned(mask.counts, V);
+  if (slice.inner == 1 && a.length % V == 0 && is_aligned(source, pack_bytes) && packs_of_mask) {
+    return run_team<Op, T, T, coded, V, true, masked>(context, a, data);
   }
-  if (slice.inner % V == 0 && is_aligned(source, pack_bytes)) return run_team<Op, T, T, coded, V, false>(context, a, data);
-  run_team<Op, T, T, coded, 1, false>(context, a, data);
+  if (slice.inner % V == 0 && is_aligned(source, pack_bytes)) return run_team<Op, T, T, coded, V, false, masked>(context, a, data);
+  run_team<Op, T, T, coded, 1, false, masked>(context, a, data);
 }
 
 // Axis by axis. Maxima with codes must go from the width outwards, so that the first of equals wins; a backward is shorter the

@@ -32,6 +32,10 @@ const char* const schemas[] = {
     "combined_pool_with_offsets(Tensor input, " TP_COMBINED ", bool wide_offsets=False) -> (Tensor, Tensor)",
     "combined_pool_gather(Tensor input, Tensor? offsets, " TP_COMBINED ") -> Tensor",
     "combined_pool_backward(Tensor grad_output, Tensor? offsets, SymInt[] input_size, " TP_COMBINED ", bool channels_last) -> Tensor",
+    "masked_avg_pool(Tensor input, Tensor mask) -> Tensor",  // global; see masked.h
+    "masked_avg_pool_backward(Tensor grad_output, Tensor mask, bool channels_last) -> Tensor",
+    "masked_max_pool(Tensor input, Tensor mask) -> Tensor",
+    "masked_max_pool_with_offsets(Tensor input, Tensor mask, bool wide_offsets=False) -> (Tensor, Tensor)",
 };
 
 }  // namespace

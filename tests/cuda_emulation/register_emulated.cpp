@@ -8,6 +8,7 @@
 #include "cuda/launch.h"
 #include "ops/combined.h"
 #include "ops/implement.h"
+#include "ops/masked.h"
 
 namespace torch_pooling {
 namespace {
@@ -46,4 +47,5 @@ struct EmulatedCuda : cuda::Launchers<HostContext> {
 TORCH_LIBRARY_IMPL(torch_pooling, CPU, m) {
   torch_pooling::ops::Operators<torch_pooling::EmulatedCuda>::implement(m);
   torch_pooling::ops::CombinedPool<torch_pooling::EmulatedCuda>::implement(m);
+  torch_pooling::ops::MaskedPool<torch_pooling::EmulatedCuda>::implement(m);
 }

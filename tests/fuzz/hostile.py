@@ -174,7 +174,7 @@ def _names(message: str, hostile: Hostile) -> bool:
     spoken = set(re.findall(r"[a-z_]+", message))
     # Ours begin with a name that users know. The rank of an adaptive pool is the length of its list; users know the sizes of a combined
     # one as its kernel_size.
-    if re.match(r"(adaptive_)?(max|avg|sum)_pool|(combined|concat|avgmax|mixed|spatial_pyramid)_pool", message):
+    if re.match(r"(adaptive_)?(max|avg|sum)_pool|(combined|concat|avgmax|mixed|spatial_pyramid|global_avg|global_max)_pool", message):
         return any(name in spoken for name in [*ALL[hostile.operator], "output_size", "rank", "kernel_size"])
     return any(said in message for said in TORCHS)
 

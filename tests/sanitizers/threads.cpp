@@ -21,6 +21,7 @@
 #include "cpu/isa.h"
 #include "cpu/launch.h"
 #include "cpu/launch_combined.h"
+#include "cpu/launch_masked.h"
 
 using namespace torch_pooling;
 
@@ -34,7 +35,7 @@ constexpr Shape shapes[] = {
     {1, 4, {9, 40, 41}, 3, 2, 1, 1},  {3, 33, {1, 1, 2100}, 5, 3, 2, 1}, {1, 1, {1, 1, 70000}, 9, 1, 4, 1},  {2, 8, {1, 50, 70}, 3, 1, 2, 2},
     {1, 64, {1, 56, 56}, 56, 1, 0, 1}, {1, 2, {1, 300, 300}, 7, 5, 3, 1},
     {5, 13, {5, 7, 6}, 3, 2, 1, 1},   {70, 5, {1, 7, 7}, 5, 1, 2, 1},    {1, 1, {4, 5, 3}, 2, 1, 0, 1},      {2, 3, {13, 34, 33}, 3, 2, 1, 1},
-    {1, 2, {36, 37, 35}, 4, 2, 1, 1},
+    {1, 2, {36, 37, 35}, 4, 2, 1, 1}, {1, 70, {1, 1, 5000}, 2, 2, 0, 1},
 };
 
 int64_t bytes_of(DType type) {
@@ -103,8 +104,24 @@ Parts results(const Problem& given) {
   cpu::max_pool_gather(problem, input.data(), offsets.data(), type, output.data()), keep(output);
   Bytes indices(static_cast<size_t>(outputs * 8));
   cpu::max_pool_indices(problem, offsets.data(), type, reinterpret_cast<int64_t*>(indices.data())), keep(indices);
+  // Of each sample another third does not count; of the last, nothing but a beginning.
+  const int64_t positions = inputs / problem.batch / problem.channels, planes = problem.batch * problem.channels;
+  Masked masked;
+  masked.dtype = problem.dtype, masked.layout = problem.layout, masked.batch = problem.batch, masked.channels = problem.channels;
+  masked.positions = positions;
+  std::vector<uint8_t> mask(static_cast<size_t>(problem.batch * positions));
+  for (int64_t n = 0; n < problem.batch; ++n) {
+    for (int64_t p = 0; p < positions; ++p) {
+      mask[static_cast<size_t>(n * positions + p)] = n + 1 < problem.batch || n == 0 ? (p + n) % 3 != 0 : p < positions / 2;
+    }
+  }
+  Bytes whole(static_cast<size_t>(planes * size)), places(static_cast<size_t>(planes * 4));
+  cpu::masked_max_pool(masked, input.data(), mask.data(), whole.data(), nullptr, type), keep(whole);
+  cpu::masked_max_pool(masked, input.data(), mask.data(), whole.data(), places.data(), OffsetType::Int32), keep(whole), keep(places);
   if (!floating) return all;
+  cpu::masked_avg_pool(masked, input.data(), mask.data(), whole.data()), keep(whole, false);
   Bytes grad_input(static_cast<size_t>(inputs * size));
+  cpu::masked_avg_pool_backward(masked, whole.data(), mask.data(), grad_input.data()), keep(grad_input, false);
   const OffsetsName name = cpu::look_at_offsets(problem, offsets.data(), type);
   cpu::max_pool_backward(problem, grad.data(), offsets.data(), type, name, grad_input.data()), keep(grad_input);
   for (const bool average : {false, true}) {
