@@ -33,15 +33,15 @@ CombinedPlan make_plan(const Combined& combined, bool inverse, int64_t element_b
     if (starts) {
       int64_t taps = 1;
       for (int axis = 0; axis < 3; ++axis) {
-        if (!Windows<int32_t>::hold(from.axes[axis])) throw std::runtime_error("combined_pool: a spatial axis is too long for CUDA");
+        if (!Windows<int32_t>::hold(from.axes[axis])) throw std::runtime_error("combined_pool: sizes or input_size have a spatial axis that is too long for CUDA");
         group.axis[axis] = Windows<int32_t>(from.axes[axis], inverse, true);
         taps *= from.axes[axis].max_taps();
       }
-      if (taps >= narrow_limit) throw std::runtime_error("combined_pool: a window is too large for CUDA");
+      if (taps >= narrow_limit) throw std::runtime_error("combined_pool: sizes give a window that is too large for CUDA");
       group.team_log = std::clamp(floor_log2(taps / 8), 0, 8 - plan.lanes_log);
       group.outputs = from.outputs();
     }
-    if (from.max && group.maximum) throw std::logic_error("two maxima over the same windows");
+    if (from.max && group.maximum) throw std::runtime_error("combined_pool: kinds must not name two maxima over the same windows on CUDA");
     (from.max ? group.maximum : group.average) = true;
     (from.max ? group.maxima : group.averages) = combined.place(part, false);
     if (from.max) {
