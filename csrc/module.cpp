@@ -338,11 +338,12 @@ PyObject* adaptive_max_pool(PyObject*, PyObject* const* args, Py_ssize_t count) 
 PyObject* combined_pool(PyObject*, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   const int64_t rank = parse_rank(args, count, 7);
-  const Call call{"combined_pool", rank};
+  const bool adaptive = PyList_Check(args[5]) && PyList_GET_SIZE(args[5]) == 4;  // a stride of four zeros, which stands for none
+  const int64_t form = parse_int(Call{"combined_pool", 0}, "form", args[2]).expect_int();
+  const Call call{!adaptive ? "mixed_pool" : form == 2 ? "spatial_pyramid_pool" : form == 1 ? "avgmax_pool" : "concat_pool", 0};
   const at::Tensor& input = parse_tensor(call, args[1]);
-  const int64_t form = parse_int(call, "form", args[2]).expect_int();
   SymSizes lists[4];
-  constexpr const char* names[4] = {"kinds", "sizes", "stride", "padding"};
+  const char* const names[4] = {"kinds", !adaptive ? "kernel_size" : form == 2 ? "levels" : "output_size", "stride", "padding"};
   for (size_t n = 0; n < 4; ++n) parse_ints(call, names[n], args[n + 3], lists[n]);
   c10::SmallVector<int64_t, 8> kinds;
   for (const c10::SymInt& kind : lists[0]) kinds.push_back(kind.expect_int());

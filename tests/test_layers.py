@@ -191,3 +191,16 @@ def test_autocast_is_that_of_the_pools_they_are_made_of(rank: int, name: str) ->
     assert found.dtype == peer.dtype == runs_in and torch.equal(found, value)
     outside = torch.autograd.grad(value.float().square().sum(), expected)[0]
     assert inside.dtype == torch.bfloat16 and torch.equal(inside, outside.bfloat16())
+
+
+def test_integers_beyond_64_bits_name_their_argument() -> None:
+    input = torch.randn(1, 2, 4, 4)
+    for call, words in (
+        (lambda: functional.concat_pool(input, 2**70), r"concat_pool\(\): argument 'output_size'"),
+        (lambda: functional.avgmax_pool(input, (1, 2**70)), r"avgmax_pool\(\): argument 'output_size'"),
+        (lambda: functional.spatial_pyramid_pool(input, (1, 2**70)), r"spatial_pyramid_pool\(\): argument 'levels'"),
+        (lambda: functional.mixed_pool(input, 2**70), r"mixed_pool\(\): argument 'kernel_size'"),
+        (lambda: functional.mixed_pool(input, 3, 2**70), r"mixed_pool\(\): argument 'stride'"),
+    ):
+        with pytest.raises(ValueError, match=words + " overflows a 64-bit int"):
+            call()

@@ -163,15 +163,34 @@ def test_planes_that_end_in_what_does_not_count(layout: str, dtype: torch.dtype,
     """The bits of the plane without its end, on the CPU: padding a batch changes nothing."""
     if EMULATED:
         pytest.skip("a GPU adds up whole planes in an order that depends on their length; see docs/cuda.md")
-    for length, kept in ((9, 5), (100, 37), (700, 699), (5000, 2049), (40_000, 30_011)):
-        input = values((2, 3, length), dtype, layout)
-        short = values((2, 3, length), dtype, "channels_first")[..., :kept].contiguous()
+    for channels, length, kept in ((3, 9, 5), (3, 100, 37), (3, 700, 699), (3, 5000, 2049), (3, 150_000, 140_011), (9, 150_000, 140_011)):
+        input = values((2, channels, length), dtype, layout)
+        short = values((2, channels, length), dtype, "channels_first")[..., :kept].contiguous()
         if layout == "channels_last":
             short = short.movedim(1, -1).contiguous().movedim(-1, 1)
         lengths = torch.tensor([kept, kept])
         for _ in each_isa():
             assert torch.equal(functional.global_avg_pool(input, lengths=lengths), functional.global_avg_pool(short))
             assert torch.equal(functional.global_max_pool(input, lengths=lengths), functional.global_max_pool(short))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 16, 140_000), (8, 64, 50, 50), (3, 7, 140_000), (2, 3, 140_000), (9, 3, 30), (1, 64, 70, 70)], ids=str)
+def test_masks_that_leave_nothing_out(shape: tuple[int, ...], layout: str) -> None:
+    """The bits of no mask, also beside a sample of which something is left out, and wherever the mask lies in memory."""
+    positions = math.prod(shape[2:])
+    one_more = (shape[0] + 1, *shape[1:])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        input = values(one_more, dtype, layout)
+        memory = torch.ones(one_more[0] * positions + 16, dtype=torch.bool)
+        for pool in (functional.global_avg_pool, functional.global_max_pool):
+            plain = pool(input)
+            for begin in (0, 1, 8):
+                mask = memory[begin : begin + one_more[0] * positions].view(one_more[0], *shape[2:])
+                assert torch.equal(pool(input, mask=mask), plain)
+            mask = memory[: one_more[0] * positions].clone().view(one_more[0], *shape[2:])
+            mask[-1].view(-1)[positions // 3] = False
+            assert torch.equal(pool(input, mask=mask)[:-1], plain[:-1])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -42,6 +42,7 @@ struct Problem {
   bool count_padding = true;
   int64_t divisor_override = 0;  // 0: none
   int64_t call_bytes = 0;        // that the call reads which this is a part of; 0: it is the whole call
+  int64_t call_planes = 0;       // that the call has (in channels-last, samples); 0: the same
 
   bool uniform_divisor() const {
     return divisor_override != 0

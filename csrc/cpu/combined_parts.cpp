@@ -121,6 +121,15 @@ void halve(DType dtype, void* values, int64_t count) {
   });
 }
 
+void divide(DType dtype, const void* values, int64_t divisor, int64_t count, void* quotients) {
+  with_float(dtype, [&](auto tag) {
+    using T = decltype(tag);
+    const T* const value = static_cast<const T*>(values);
+    T* const quotient = static_cast<T*>(quotients);
+    for (int64_t i = 0; i < count; ++i) store(quotient[i], widened(value[i]) / static_cast<decltype(widened(T{}))>(divisor));
+  });
+}
+
 void reduce_results(const Combined& combined, int64_t part, int64_t finer, int64_t channels, const void* fine, void* results) {
   const Axis* const to = combined.parts[part].axes;
   const Axis* const from = combined.parts[finer].axes;

@@ -31,6 +31,7 @@ void add(DType dtype, void* sums, const void* terms, int64_t count);
 // values[i] becomes its mean with terms[i]. Halves are added: the sum of two numbers may lie beyond the type where their mean does not.
 void mix(DType dtype, void* values, const void* terms, int64_t count);
 void halve(DType dtype, void* values, int64_t count);
+void divide(DType dtype, const void* values, int64_t divisor, int64_t count, void* quotients);
 
 // Part `part` from the results of a finer one: few numbers, for which a launcher does too much.
 void reduce_results(const Combined& combined, int64_t part, int64_t finer, int64_t channels, const void* fine, void* results);

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/combined_parts.h"
 #include "cpu/first_touch.h"
 #include "cpu/gather.h"
 #include "cpu/isa.h"
@@ -90,13 +91,24 @@ class Planes {
     });
   }
   const Row& row(int64_t sample) const { return rows_[static_cast<size_t>(sample)]; }
+  bool leaves_nothing_out() const {
+    return std::all_of(rows_.begin(), rows_.end(), [&](const Row& row) { return row.count == masked_.positions; });
+  }
   int64_t bytes() const { return bytes_; }
 
   struct Piece {
     const Row& row;
     int64_t sample, result, channels;  // the first of its results
     const void* planes;                // of row.length positions, with `fill` where one does not count; null: in blocks
+    bool copied;
   };
+  // How to reduce a piece, as a part of the whole call.
+  Problem problem(const Piece& piece) const {
+    Problem one = masked_.planes(piece.channels, piece.row.length);
+    one.call_planes = masked_.batch * (last_ ? 1 : masked_.channels);
+    if (!piece.copied) one.call_bytes = masked_.batch * masked_.channels * masked_.positions * bytes_;
+    return one;
+  }
   // body(piece) for all of which something counts; of others, none(first result, results).
   template <class Body, class None>
   void for_pieces(const void* input, uint64_t fill, const Body& body, const None& none) const {
@@ -111,7 +123,9 @@ class Planes {
           none(n * masked_.channels + c, count);
         } else {
           const bool in_blocks = row(n).leaves_out() && row(n).length * count * bytes_ >= long_bytes && (last_ || count == 1);
-          body(Piece{row(n), n, n * masked_.channels + c, count, in_blocks ? nullptr : planes(input, n, c, count, fill, copy)});
+          const char* const from = plane_of(input, n * masked_.channels + c);
+          const void* const planes = in_blocks ? nullptr : together(from, n, count, fill, copy);
+          body(Piece{row(n), n, n * masked_.channels + c, count, planes, planes != from});
         }
       }
       copy.release_if_above(kept_bytes);
@@ -168,9 +182,11 @@ class Planes {
   }
 
  private:
-  const void* planes(const void* input, int64_t n, int64_t c, int64_t count, uint64_t fill, Buffer& copy) const {
+  // In channels-last of the sample, whose first plane it is.
+  const char* plane_of(const void* input, int64_t plane) const { return static_cast<const char*>(input) + plane * masked_.positions * bytes_; }
+  // Planes of sample n as they are, or copied.
+  const void* together(const char* from, int64_t n, int64_t count, uint64_t fill, Buffer& copy) const {
     const Row& which = row(n);
-    const char* const from = static_cast<const char*>(input) + (n * masked_.channels + c) * masked_.positions * bytes_;
     if (!which.leaves_out() && (last_ || count == 1 || which.length == masked_.positions)) return from;
     char* const to = copy.reserve(count * which.length * bytes_);
     const uint8_t* const mask = mask_ + n * masked_.positions;
@@ -267,12 +283,17 @@ class Blocks {
 void masked_avg_pool(const Masked& masked, const void* input, const uint8_t* mask, void* output) {
   const Planes planes(masked, mask);
   const int64_t bytes = planes.bytes();
+  if (planes.leaves_nothing_out()) {
+    Problem all = masked.planes(masked.channels, masked.positions);
+    all.batch = masked.batch, all.average = true;
+    return avg_pool(all, input, output);
+  }
   planes.for_pieces(
       input, 0,
       [&](const Planes::Piece& piece) {
         void* const results = at_element(output, piece.result, bytes);
         if (piece.planes == nullptr) return Blocks(masked, planes, piece, input, 0).average(results);
-        Problem problem = masked.planes(piece.channels, piece.row.length);
+        Problem problem = planes.problem(piece);
         problem.average = true, problem.divisor_override = piece.row.count;
         avg_pool(problem, piece.planes, results);
       },
@@ -284,12 +305,12 @@ void masked_avg_pool_backward(const Masked& masked, const void* grad_output, con
   const int64_t bytes = planes.bytes(), results = masked.batch * masked.channels;
   Buffer shares;
   char* const share = shares.reserve(results * bytes);
-  for (int64_t n = 0; n < masked.batch; ++n) {  // an average of one number, over as many as count
-    Problem problem = masked.planes(masked.channels, 1);
-    problem.average = true, problem.divisor_override = std::max<int64_t>(1, planes.row(n).count);
-    const int64_t first = n * masked.channels * bytes;
-    avg_pool(problem, static_cast<const char*>(grad_output) + first, share + first);
-  }
+  split(masked.batch, masked.channels * bytes, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t first = n * masked.channels * bytes;
+      divide(masked.dtype, static_cast<const char*>(grad_output) + first, std::max<int64_t>(1, planes.row(n).count), masked.channels, share + first);
+    }
+  });
   planes.spread(share, grad_input);
 }
 
@@ -297,6 +318,11 @@ void masked_max_pool(const Masked& masked, const void* input, const uint8_t* mas
   const Planes planes(masked, mask);
   const int64_t bytes = planes.bytes(), code_bytes = offset_bytes[static_cast<int>(type)];
   const uint64_t lowest = lowest_bits(masked.dtype);
+  if (planes.leaves_nothing_out()) {
+    Problem all = masked.planes(masked.channels, masked.positions);
+    all.batch = masked.batch;
+    return max_pool(all, input, output, offsets, type);
+  }
   planes.for_pieces(
       input, lowest,
       [&](const Planes::Piece& piece) {
@@ -308,7 +334,7 @@ void masked_max_pool(const Masked& masked, const void* input, const uint8_t* mas
           Blocks(masked, planes, piece, input, lowest).maximum(values, codes == nullptr ? nullptr : found.data());
           for (size_t c = 0; c < found.size(); ++c) set_code(static_cast<int64_t>(c), found[c]);
         } else {
-          max_pool(masked.planes(piece.channels, piece.row.length), piece.planes, values, codes, type);
+          max_pool(planes.problem(piece), piece.planes, values, codes, type);
         }
         if (codes == nullptr || !piece.row.leaves_out()) return;
         for (int64_t c = 0; c < piece.channels; ++c) {  // of nothing but the lowest value, the first one that counts

@@ -18,8 +18,9 @@ constexpr int64_t most_parts = 64;
 bool LongAxis::serves(const Problem& problem) {
   const int64_t inner = problem.layout == Layout::ChannelsFirst ? 1 : problem.channels;
   const int64_t planes = problem.batch * problem.channels / std::max<int64_t>(1, inner), length = problem.axes[2].input;
+  const int64_t call_planes = problem.call_planes > 0 ? problem.call_planes : planes;
   return problem.axes[0].is_identity() && problem.axes[1].is_identity() && problem.axes[2].is_whole() && problem.axes[0].input == 1
-         && problem.axes[1].input == 1 && planes > 0 && planes < few_planes && length >= 2 * most_parts
+         && problem.axes[1].input == 1 && planes > 0 && call_planes < few_planes && length >= 2 * most_parts
          && length * inner >= 4 * part_elements;
 }
 

@@ -175,7 +175,10 @@ struct MaskRow {
 struct Mask {
   const uint8_t* counts = nullptr;  // [samples, length], 0 where a position does not
   const MaskRow* rows = nullptr;    // [samples]
-  int32_t channels = 1;             // planes of a sample along the outer extent: 1 in channels-last
+  int64_t before = 0;               // planes of the outer extent that lie before a slice
+  int64_t channels = 1;             // planes of a sample along the outer extent: 1 in channels-last
+
+  __device__ __forceinline__ int64_t sample(int64_t outer) const { return (before + outer) / channels; }
 
   // The result of a window of sample `row`: sums are divided, and where nothing counts it is 0 at position 0.
   template <class Op, class W>
@@ -233,7 +236,7 @@ __global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
   const int64_t origin = (outer * sources + span.first + begin * span.step * (along ? V : 1)) * a.inner + inner;
   const S* const from = source + origin;
   const int64_t pitch = along ? V : static_cast<int64_t>(span.step) * a.inner;
-  const int32_t sample = masked ? outer / mask.channels : 0;
+  const int64_t sample = masked ? mask.sample(outer) : 0;
   const uint8_t* const counts = masked ? mask.counts + sample * sources + begin * (along ? V : 1) : nullptr;
   const bool divide_first = a.divides_first();
 
@@ -339,7 +342,7 @@ __global__ void __launch_bounds__(block_threads, 4)
   }
   if constexpr (masked) {
     const auto lowest = static_cast<Wide<Op, Lane<D>>>(identity<Op, D>());
-    Mask::finish<Op>(mask.rows[at / a.inner / mask.channels], lowest, best, code[0]);
+    Mask::finish<Op>(mask.rows[mask.sample(at / a.inner)], lowest, best, code[0]);
   } else if constexpr (!Op::is_max) {
     best = a.divided(best, 0);
   }

@@ -6,16 +6,24 @@
 namespace torch_pooling::cuda {
 namespace {
 
-// A block to a sample.
-__global__ void __launch_bounds__(block_threads) count_mask(const uint8_t* __restrict__ mask, int64_t positions, MaskRow* __restrict__ rows) {
+// What counts in a part of a sample, a block to each part: [samples, parts].
+template <int V>
+__global__ void __launch_bounds__(block_threads)
+    count_mask(const uint8_t* __restrict__ mask, int64_t positions, int32_t parts, MaskRow* __restrict__ rows) {
   __shared__ int64_t counts[block_threads], firsts[block_threads];
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  const uint8_t* const from = mask + static_cast<int64_t>(blockIdx.x) * positions;
+  const int32_t sample = static_cast<int32_t>(blockIdx.x) / parts, part = static_cast<int32_t>(blockIdx.x) % parts;
+  const uint8_t* const from = mask + sample * positions;
+  const int64_t packs = positions / V, end = packs * (part + 1) / parts;
   int64_t count = 0, first = positions;
-  for (int64_t p = thread; p < positions; p += block_threads) {
-    if (from[p] == 0) continue;
-    if (count == 0) first = p;
-    ++count;
+  for (int64_t n = packs * part / parts + thread; n < end; n += block_threads) {
+    const Pack<uint8_t, V> counted = load_pack<V>(from + n * V);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      if (counted.at[v] == 0) continue;
+      if (count == 0) first = n * V + v;
+      ++count;
+    }
   }
   counts[thread] = count, firsts[thread] = first;
   for (int32_t half = block_threads / 2; half > 0; half /= 2) {
@@ -24,12 +32,38 @@ __global__ void __launch_bounds__(block_threads) count_mask(const uint8_t* __res
     counts[thread] += counts[thread + half];
     firsts[thread] = firsts[thread + half] < firsts[thread] ? firsts[thread + half] : firsts[thread];
   }
-  if (thread == 0) rows[blockIdx.x] = {counts[0], counts[0] > 0 ? firsts[0] : 0};
+  if (thread == 0) rows[blockIdx.x] = {counts[0], firsts[0]};
+}
+__global__ void __launch_bounds__(block_threads)
+    join_counts(int64_t samples, int32_t parts, const MaskRow* __restrict__ of_parts, MaskRow* __restrict__ rows) {
+  const int64_t sample = static_cast<int64_t>(blockIdx.x) * block_threads + threadIdx.x;
+  if (sample >= samples) return;
+  MaskRow row{0, 0};
+  for (int32_t part = 0; part < parts; ++part) {
+    const MaskRow next = of_parts[sample * parts + part];
+    if (row.count == 0 && next.count > 0) row.first = next.first;
+    row.count += next.count;
+  }
+  rows[sample] = row;
 }
 
 const MaskRow* look_at(Context& context, const Masked& masked, const uint8_t* mask) {
-  auto* const rows = static_cast<MaskRow*>(context.allocate(masked.batch * static_cast<int64_t>(sizeof(MaskRow))));
-  launch(context, count_mask, masked.batch * block_threads, mask, masked.positions, rows);
+  constexpr int64_t part_positions = 1 << 16, most_parts = 256;
+  const auto parts = static_cast<int32_t>(std::clamp<int64_t>(masked.positions / part_positions, 1, most_parts));
+  if (masked.batch * parts >= narrow_limit || masked.channels >= narrow_limit) {
+    throw std::runtime_error("masked pools: batch and channels must be below 2^30 on CUDA, less for more than 65536 positions, but are "
+                             + std::to_string(masked.batch) + " and " + std::to_string(masked.channels));
+  }
+  const auto reserve = [&](int64_t rows) { return static_cast<MaskRow*>(context.allocate(rows * static_cast<int64_t>(sizeof(MaskRow)))); };
+  MaskRow* const of_parts = reserve(masked.batch * parts);
+  MaskRow* const rows = reserve(masked.batch);
+  const int64_t threads = masked.batch * parts * block_threads;
+  if (masked.positions % pack_bytes == 0 && is_aligned(mask, pack_bytes)) {
+    launch(context, count_mask<pack_bytes>, threads, mask, masked.positions, parts, of_parts);
+  } else {
+    launch(context, count_mask<1>, threads, mask, masked.positions, parts, of_parts);
+  }
+  launch(context, join_counts, masked.batch, masked.batch, parts, of_parts, rows);
   return rows;
 }
 
@@ -38,16 +72,12 @@ void reduce_masked(Context& context, const Masked& masked, const void* input, co
   const MaskRow* const rows = look_at(context, masked, mask);
   const bool first = masked.layout == Layout::ChannelsFirst;
   Problem problem = masked.planes(masked.channels, masked.positions);
-  // Samples that 32-bit indices can number, as slices of plain pools are; one alone may have more.
-  const int64_t sample = masked.channels * masked.positions;
-  const int64_t most = std::clamp<int64_t>((narrow_limit - 1) / std::max<int64_t>(1, sample), 1, masked.batch);
-  for (int64_t n = 0; n < masked.batch; n += most) {
-    problem.batch = std::min(most, masked.batch - n);
-    const Slice slice{&problem, problem.batch * (first ? masked.channels : 1), first ? 1 : masked.channels, false, true};
-    const Mask which{mask + n * masked.positions, rows + n, first ? static_cast<int32_t>(masked.channels) : 1};
-    reduce_rows<Op, T, coded, true>(context, slice, static_cast<const T*>(input) + n * sample, static_cast<T*>(output) + n * masked.channels,
-                                    advance(saved, n * masked.channels), which);
-  }
+  problem.batch = masked.batch;
+  for_slices(problem, false, [&](const Slice& slice, int64_t sources_before, int64_t results_before) {
+    const Mask which{mask, rows, results_before / slice.inner, first ? masked.channels : 1};
+    reduce_rows<Op, T, coded, true>(context, slice, static_cast<const T*>(input) + sources_before, static_cast<T*>(output) + results_before,
+                                    advance(saved, results_before), which);
+  });
 }
 
 // Elements of grad_input, V to a thread, in flat order, so that every store is a whole pack. Moves e(1 + r) and a byte for a position.

@@ -21,7 +21,7 @@ struct Followed {
 // each operator; else the graph would keep the numbers of the example.
 struct Call {
   const char* stem;
-  int64_t rank;
+  int64_t rank;  // 0: the name has none
   mutable std::vector<Followed> followed{};
 
   void follow(const char* name, size_t size, size_t index, const at::Tensor& value) const {
@@ -51,7 +51,7 @@ struct Call {
     }
   }
   std::string text(const char* name) const {
-    return std::string(stem) + std::to_string(rank) + "d(): argument '" + name + "'";
+    return std::string(stem) + (rank > 0 ? std::to_string(rank) + "d" : "") + "(): argument '" + name + "'";
   }
 };
 

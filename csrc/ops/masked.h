@@ -56,6 +56,12 @@ struct MaskedPool {
     return Plan(sizes, dtype, is_channels_last<Int>(input, rank));
   }
   static const uint8_t* bytes_of(const Tensor& mask) { return static_cast<const uint8_t*>(mask.const_data_ptr()); }
+  // Where it lies must not decide how many positions a kernel takes at once, for that is an order of additions.
+  static c10::MaybeOwned<Tensor> dense(const Tensor& mask) {
+    auto contiguous = mask.expect_contiguous();
+    if (reinterpret_cast<uintptr_t>(contiguous->const_data_ptr()) % 16 == 0) return contiguous;
+    return c10::MaybeOwned<Tensor>::owned(contiguous->clone());
+  }
 
   static Tensor avg_pool(const Tensor& input, const Tensor& mask) {
     const Plan plan = forward_plan({"global_avg_pool", any_rank}, input, mask, Types::Floating);
@@ -64,7 +70,7 @@ struct MaskedPool {
       if (output.numel() == 0) return output;
       const typename Device::Guard guard(input);
       const Dense from = to_dense(input, plan.sizes.rank, plan.channels_last);
-      const auto dense_mask = mask.expect_contiguous();
+      const auto dense_mask = dense(mask);
       Device::masked_avg_pool(plan.masked, from->const_data_ptr(), bytes_of(*dense_mask), output.mutable_data_ptr());
     }
     return output;
@@ -91,7 +97,7 @@ struct MaskedPool {
       if (grad_input.numel() == 0) return grad_input;
       const typename Device::Guard guard(grad_output);
       const Dense from = to_dense(grad_output, rank, channels_last);
-      const auto dense_mask = mask.expect_contiguous();
+      const auto dense_mask = dense(mask);
       Device::masked_avg_pool_backward(plan.masked, from->const_data_ptr(), bytes_of(*dense_mask), grad_input.mutable_data_ptr());
     }
     return grad_input;
@@ -123,7 +129,7 @@ struct MaskedPool {
     if (output.numel() == 0) return;
     const typename Device::Guard guard(input);
     const Dense from = to_dense(input, plan.sizes.rank, plan.channels_last);
-    const auto dense_mask = mask.expect_contiguous();
+    const auto dense_mask = dense(mask);
     Device::masked_max_pool(plan.masked, from->const_data_ptr(), bytes_of(*dense_mask), output.mutable_data_ptr(),
                             offsets == nullptr ? nullptr : offsets->mutable_data_ptr(), type);
   }
