@@ -204,9 +204,13 @@ struct TeamPlan {
 
 constexpr int team_iterations = 64;  // added up in lanes before they are joined
 
+// Blocks of a multiprocessor: eight sums in two types and what counts of them need more registers.
+template <int V, bool masked>
+constexpr int team_blocks = V > 8 ? 2 : V == 8 && masked ? 3 : 4;
+
 // V elements at a time: neighbours along the inner extent, or with `along` V taps of one window, read whole.
 template <class Op, class S, class D, bool coded, int V, bool along, bool masked>
-__global__ void __launch_bounds__(block_threads, V > 8 ? 2 : 4)
+__global__ void __launch_bounds__(block_threads, team_blocks<V, masked>)
     team(AxisPass a, TeamPlan plan, const S* __restrict__ source, const int32_t* __restrict__ source_codes, D* __restrict__ result,
          Saved saved, Wide<Op, Lane<S>>* __restrict__ parts, int64_t* __restrict__ part_codes, Mask mask) {
   using L = Lane<S>;

@@ -53,13 +53,13 @@ class Kernel:
             return {"ld": HALF_PACK if apart else PACK, "st": PACK}
         if not wide:
             return {}
-        return {"team": {"ld": PACK}, "broadcast": {"st": PACK}}.get(self.stem, {"ld": PACK, "st": PACK})
+        return {"team": {"ld": PACK}, "broadcast": {"st": PACK}, "spread_masked": {"st": PACK}}.get(self.stem, {"ld": PACK, "st": PACK})
 
 
 def demangle(symbols: list[str]) -> list[str]:
     done = subprocess.run(["c++filt"], input="\n".join(symbols), capture_output=True, text=True, check=True)
-    short = (line.replace("torch_pooling::cuda::", "").replace("torch_pooling::", "") for line in done.stdout.splitlines())
-    return [line.partition("(")[0].removeprefix("void ").strip() for line in short]
+    outer = r"torch_pooling::cuda::|torch_pooling::|\(anonymous namespace\)::"
+    return [re.sub(outer, "", line).partition("(")[0].removeprefix("void ").strip() for line in done.stdout.splitlines()]
 
 
 def nvcc_flags() -> list[str]:
