@@ -36,7 +36,7 @@ def _ints(name: str, argument: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _check_order(name: str, order: Any) -> None:
-    if order == ("avg", "max"):
+    if type(order) is tuple and order == ("avg", "max"):
         return
     if not isinstance(order, (tuple, list)) or sorted(map(str, order)) != ["avg", "max"]:
         raise ValueError(f"{name}(): argument 'order' must be ('avg', 'max') or ('max', 'avg'), not {order!r}")

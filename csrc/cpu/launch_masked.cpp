@@ -1,8 +1,8 @@
-// See launch_masked.h. A piece is some planes of one sample (in channels-last all of its channels, or whole lines of them). What its mask
-// leaves out is replaced by what changes nothing while the piece is copied into the caches, up to the last position that counts; from there
-// the launchers of plain pools reduce it, so that a mask which leaves nothing out, and planes that end in what does not count, have the
-// bits of planes without it. Where nothing is left out there is no copy. Long planes with something left out are reduced block by block of
-// their positions, and the blocks' results once more.
+// See launch_masked.h. A piece is some planes of one sample (in channels-last all of them). What its mask leaves out is replaced by what
+// changes nothing while the piece is copied into the caches, up to the last position that counts; from there the launchers of plain pools
+// reduce it, so that a mask which leaves nothing out, and planes that end in what does not count, have the bits of planes without it. Where
+// nothing is left out there is no copy. Long planes with something left out are reduced block by block of their positions, and the blocks'
+// results once more.
 // SPDX-License-Identifier: BSD-3-Clause
 #include "cpu/launch_masked.h"
 
