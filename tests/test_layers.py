@@ -162,6 +162,8 @@ def test_mask_errors() -> None:
             pool(input[:, 0], lengths=torch.tensor([1, 2]), mask=torch.zeros(2, 5, dtype=torch.bool))
         with pytest.raises(TypeError, match="mask.*Tensor"):
             pool(input, mask=[True])
+        with pytest.raises(TypeError, match="'mask' must be a dense Tensor, not one of layout torch.sparse_coo"):
+            pool(input, mask=torch.ones(2, 4, 5, dtype=torch.bool).to_sparse())
 
 
 OWN: dict[str, Callable[[Tensor, int], Any]] = {

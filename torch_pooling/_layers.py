@@ -57,6 +57,8 @@ def _valid(name: str, input: Tensor, mask: Tensor | None, lengths: Tensor | None
     given, value = ("mask", mask) if mask is not None else ("lengths", lengths)
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}(): argument '{given}' must be Tensor, not {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}(): argument '{given}' must be a dense Tensor, not one of layout {value.layout}")
     if value.device != input.device:
         raise RuntimeError(f"{name}: {given} must be on the device of input, {input.device}, but is on {value.device}")
     if mask is not None:
