@@ -142,7 +142,7 @@ struct CombinedPool {
     Int each(0);
     for (const auto& part : result.parts) {
       const Int outputs = results_of(op, part, Int(1));
-      TORCH_CHECK(at_least(outputs, 1), op, ": the gradient of an empty output");
+      TORCH_CHECK(at_least(outputs, 1), op, ": the gradient of an empty output, of output_size ", List<Int>(part.output));
       each = flat ? each + outputs : result.combined.form == Form::Mean ? Int(1) : each + 1;
     }
     const Int& held = size_of(grad_output, 1, static_cast<const Int*>(nullptr));
