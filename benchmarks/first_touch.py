@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import memory
 from benchmarks.cases import LAYOUTS, NETWORKS, tensor
-from benchmarks.harness import check, mode_calls
+from benchmarks.harness import Gradients, check, mode_calls
 from benchmarks.peers import PEERS
 from torch_pooling import _library
 from torch_pooling._demo.stopwatch import Call, alternate, medians
@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     raise RuntimeError(f"{case.name}: ours disagrees with torch")
                 torchs = PEERS["torch"].prepare(case, x)  # in float32 where torch lacks the type
                 for mode in modes:
-                    ours, theirs = mode_calls(mode, case.ours(), x), mode_calls(mode, torchs.pool, torchs.input)
+                    gradients: Gradients = {}
+                    ours, theirs = (mode_calls(mode, *pool, gradients) for pool in ((case.ours(), x), (torchs.pool, torchs.input)))
                     calls = {"ours": ours, "small": with_small_pages(ours), "torch": theirs}
                     took = {who: 1e3 * value for who, value in medians(alternate(calls, seconds=options.seconds)).items()}
                     print(

@@ -156,8 +156,15 @@ def gather(case: Case, x: Tensor, names: Iterable[str]) -> Gathered:
     return found
 
 
-def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any) -> Call:
-    """What a mode times: a forward without a graph, one that makes a graph and drops it, or the backward of one graph."""
+Gradients = dict[object, Tensor]
+
+
+def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any, gradients: Gradients | None = None) -> Call:
+    """What a mode times: a forward without a graph, one that makes a graph and drops it, or the backward of one graph.
+
+    Who is given the same x reads the same memory in every mode, and with the same `gradients` the same grad_output where its
+    output is alike: so nobody finds in the caches what another does not.
+    """
     if mode == "inference":
 
         def inference() -> object:
@@ -165,14 +172,15 @@ def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any) -> Call:
                 return pool(x)
 
         return inference
-    leaf = x.detach().clone().requires_grad_()
+    leaf = x.detach().requires_grad_()
     if mode == "training":
         return lambda: pool(leaf)
     output = pool(leaf)
     if output.is_mkldnn:
         grad_output = torch.randn(output.shape).to(output.dtype).to_mkldnn()
     else:
-        grad_output = torch.randn_like(output.detach())
+        kind = (output.shape, output.dtype, output.stride())
+        grad_output = ({} if gradients is None else gradients).setdefault(kind, torch.randn_like(output.detach()))
     return lambda: torch.autograd.grad(output, leaf, grad_output, retain_graph=True)
 
 
@@ -191,10 +199,11 @@ def sample(calls: Mapping[str, Call], setting: Setting) -> dict[str, list[float]
 
 def calls_of(mode: str, ours: Ready, peers: Gathered) -> dict[str, Call]:
     """What takes turns in this mode. Peers other than torch eager are called once: they may compile, or fail, here."""
-    calls = {"ours": mode_calls(mode, ours.pool, ours.input)}
+    gradients: Gradients = {}
+    calls = {"ours": mode_calls(mode, ours.pool, ours.input, gradients)}
     for name, ready in peers.for_mode(mode).items():
         try:
-            call = mode_calls(mode, ready.pool, ready.input)
+            call = mode_calls(mode, ready.pool, ready.input, gradients)
             if name != "torch":
                 call()
         except Exception as error:

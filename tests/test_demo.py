@@ -6,7 +6,9 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,15 @@ def test_calls_take_turns() -> None:
     samples = stopwatch.alternate({"a": lambda: "a", "b": lambda: "b"}, seconds=0, clock=clock)
     assert "".join(heard) == "ab" + "abbaab"  # warm, then three rounds, each begun by another
     assert samples == {"a": [0.01] * 3, "b": [0.01] * 3}
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_each_follows_each_equally_often(count: int) -> None:
+    rounds = [stopwatch.round_of(count, turn) for turn in range(count * (1 + count % 2))]
+    assert all(sorted(order) == list(range(count)) for order in rounds)
+    assert len({sum(order[0] == n for order in rounds) for n in range(count)}) == 1
+    pairs = Counter(pair for order in rounds for pair in pairwise(order))
+    assert len(pairs) == count * (count - 1) and len(set(pairs.values())) <= 1
 
 
 def test_bytes_saved_counts_what_is_kept_alive() -> None:

@@ -24,11 +24,19 @@ def cpu_clock(call: Call, times: int) -> float:
     return time.perf_counter() - begin
 
 
-def alternate(calls: Mapping[str, Call], *, seconds: float, least: int = 5, clock: Clock = cpu_clock) -> dict[str, list[float]]:
-    """Seconds for one call, sample by sample; the calls take turns and each begins a round equally often.
+def round_of(count: int, turn: int) -> list[int]:
+    """Who comes when in a round: rows of a balanced Latin square (Williams 1949), an odd count also backwards."""
+    zigzag = [-(place // 2) - 1 if place % 2 else place // 2 for place in range(count)]
+    positions = [(place + turn) % count for place in zigzag]
+    return positions[::-1] if count % 2 and turn // count % 2 else positions
 
-    So a machine that slows down for a while slows all of them. `seconds` is for all calls together; each gets `least`
-    samples whatever they take, except that nobody waits for more than ten times `seconds` and three samples.
+
+def alternate(calls: Mapping[str, Call], *, seconds: float, least: int = 5, clock: Clock = cpu_clock) -> dict[str, list[float]]:
+    """Seconds for one call, sample by sample; the calls take turns; each begins a round, and follows each other, equally often.
+
+    So a machine that slows down for a while slows all of them, and what one leaves in the caches serves all of them. `seconds` is
+    for all calls together; each gets `least` samples whatever they take, except that nobody waits for more than ten times `seconds`
+    and three samples.
     """
     names = list(calls)
     times: dict[str, int] = {}
@@ -44,8 +52,7 @@ def alternate(calls: Mapping[str, Call], *, seconds: float, least: int = 5, cloc
         begin = time.perf_counter()
         turn = 0
         while True:
-            shift = turn % len(names)
-            for name in names[shift:] + names[:shift]:
+            for name in (names[position] for position in round_of(len(names), turn)):
                 samples[name].append(clock(calls[name], times[name]) / times[name])
             turn += 1
             spent = time.perf_counter() - begin
