@@ -18,7 +18,8 @@ constexpr int64_t widest_vector = 64;  // bytes
 constexpr bool is_long_row(int64_t bytes) { return bytes >= 256; }
 
 // Longer windows are summed in 64-bit lanes, or in blocks of this length (the last up to twice that) whose sums add up there.
-constexpr int64_t wide_sum_elements = 1024;
+// Those of windows that overlap, and whose taps along all axes are this few together, are not long: axis by axis, they have as few roundings.
+constexpr int64_t wide_sum_elements = 1024, few_sums = 256;
 // Windows over whole planes, which torch adds up in a tree, are long from this length on where their taps come one after the other
 // (in channels-last, and without vectors) and in float64, which has nothing wider.
 constexpr int64_t plane_sum_elements = 16;

@@ -52,6 +52,16 @@ const CodeKernels& code_kernels(int lane_bytes) {
   return lane_bytes == 2 ? table.codes2 : lane_bytes == 4 ? table.codes4 : table.codes8;
 }
 
+// Whether windows overlap along each axis, which are then summed one by one, so that a sum has no more roundings than their taps together.
+bool adds_few_at_a_time(const Problem& problem) {
+  int64_t taps = 0;
+  for (const Axis& axis : problem.axes) {
+    if (axis.max_taps() > 1 && !axis.overlaps()) return false;
+    taps += axis.max_taps();
+  }
+  return taps <= few_sums;
+}
+
 const ReduceKernels& sum_kernels(const Problem& problem) {
   const int type = static_cast<int>(problem.dtype);
   const int64_t elements = problem.window_elements();
@@ -59,7 +69,7 @@ const ReduceKernels& sum_kernels(const Problem& problem) {
     if (problem.dtype == DType::Float64) return kernels().exact_sum;
     if (problem.layout == Layout::ChannelsLast || kernels().sum[type].vector_lanes == 1) return kernels().wide_sum[type];
   }
-  return elements > wide_sum_elements ? kernels().wide_sum[type] : kernels().sum[type];
+  return elements > wide_sum_elements && !adds_few_at_a_time(problem) ? kernels().wide_sum[type] : kernels().sum[type];
 }
 
 // Whether the backward goes by elements of the tensor, where a tap in the padding would be somebody else's element, for offsets

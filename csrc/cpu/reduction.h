@@ -91,6 +91,7 @@ class Reduction {
   bool takes_pairs();
   bool takes_short();
   bool cut_short(int64_t most);
+  void even_out(int d, int64_t taps, int64_t vector);
   void choose_tiles();
   void run_tile(const Tile& tile, Scratch& scratch) const;
   void run_near(const Tile& tile) const;

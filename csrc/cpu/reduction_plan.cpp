@@ -136,76 +136,16 @@ bool Reduction::takes_near() const {
   return (source_size_[4] > 1 ? kernels_.near_last : kernels_.near) != nullptr && square && uniform_ && bytes;
 }
 
-// In channels-first, few taps along each axis: a vector of a row holds those of many results. Where windows are alike, combs are better
-// for values alone from the fourth vector on, and for positions among nine.
-bool Reduction::takes_short() {
-  constexpr int64_t longest = 4096;
-  const bool kernel = (inverse_ ? kernels_.next_short : kernels_.first_short) != nullptr;
-  if (!kernel || source_size_[4] != 1 || modes_[0] != Mode::Identity || result_size_[3] > longest) return false;
-  if (result_size_[2] * result_size_[3] == 0 || source_size_[2] * source_size_[3] == 0 || (modes_[1] == Mode::Identity && modes_[2] == Mode::Identity)) return false;
-  bool uneven = false;
-  int64_t taps = 1;
-  for (const AxisView& view : {views_[1], views_[2]}) {
-    if (!view.axis.never_empty()) return false;
-    uneven |= view.axis.adaptive;
-    taps = std::max(taps, most_taps(view));
+// An odd number of few tiles leaves a core waiting for the last one: one more or one less, or half of the channels at a time.
+void Reduction::even_out(int d, int64_t taps, int64_t vector) {
+  const int64_t count = ceil_div<int64_t>(result_size_[d], tile_size_[d]);
+  const int64_t all = count * result_size_[0] * ceil_div<int64_t>(result_size_[4], tile_size_[4]);
+  if (all % 2 == 0 || all > 7) return;
+  if (count == 1) {
+    tile_size_[4] = std::min(tile_size_[4], vector);
+  } else {
+    tile_size_[d] = ceil_div<int64_t>(result_size_[d], (count + 1) * taps <= result_size_[d] ? count + 1 : count - 1);
   }
-  if (taps > short_taps) return false;
-  // A width that goes first elsewhere (run_tile) settles which of two zeros a maximum is: so it does for all instruction sets.
-  if (codes_ == nullptr && modes_[2] == Mode::Windows && source_size_[2] < result_size_[2] && !inverse_) return false;
-  if (uneven) return cut_short(longest);
-  if (codes_ == nullptr) return cut_short(inverse_ ? short_chunks : 3);
-  return cut_short(taps == 2 ? longest : kernels_.lane_bytes > 2 ? 4 : 1);
-}
-
-// The windows of a row, and what one vector serves of it: `most` times at most.
-bool Reduction::cut_short(int64_t most) {
-  const int64_t lanes = kernels_.vector_lanes, width = result_size_[3];
-  if (width > most * lanes) return false;
-  std::vector<Window> windows;
-  windows.reserve(static_cast<size_t>(width));
-  int64_t low = INT64_MAX, begin = 0, from = 0, end = 0, patterns = 0;  // results [begin, ...) read [from, end), if anything
-  for (int64_t o = 0; o < width; ++o) {
-    const Span span = views_[2].span_of(o);
-    windows.push_back({span.first, span.step, span.count, span.tap});
-    if (span.count > 0) low = std::min(low, span.first);
-  }
-  const auto window = [&](int64_t o) -> Window& { return windows[static_cast<size_t>(o)]; };
-  // The pattern of a chunk: the last one's, or a new one.
-  const auto pattern_of = [&](const ShortChunk& one) {
-    if (chunks_.empty()) return patterns++;
-    const ShortChunk& other = chunks_.back();
-    bool same = one.end - one.begin == other.end - other.begin;
-    for (int64_t i = 0; same && i < one.end - one.begin; ++i) {
-      const Window &mine = window(one.begin + i), &its = window(other.begin + i);
-      same = mine.taps == its.taps && mine.step == its.step && mine.tap == its.tap && mine.start - one.source == its.start - other.source;
-    }
-    return same ? other.pattern : patterns++;
-  };
-  chunks_.clear();
-  for (int64_t o = 0; o <= width; ++o) {
-    int64_t first = from, stop = end;
-    if (o < width && window(o).taps > 0) {
-      window(o).start -= low;
-      stop = window(o).start + (window(o).taps - 1) * window(o).step + 1;
-      first = end == 0 ? window(o).start : std::min(from, window(o).start);
-      if (std::max(end, stop) - first <= lanes && o - begin < lanes) {
-        from = first, end = std::max(end, stop);
-        continue;
-      }
-      first = window(o).start;
-      if (stop - first > lanes) return false;
-    } else if (o < width && o - begin < lanes) {
-      continue;
-    }
-    ShortChunk chunk{begin, o, from, 0};
-    chunk.pattern = pattern_of(chunk);
-    chunks_.push_back(chunk);
-    if (patterns > short_chunks || static_cast<int64_t>(chunks_.size()) > most) return false;
-    begin = o, from = first, end = stop;
-  }
-  short_ = std::move(windows);
-  return true;
 }
 
 void Reduction::choose_tiles() {
@@ -256,11 +196,9 @@ void Reduction::choose_tiles() {
     slides |= slides_pay(most_taps(view), view.axis.max_taps() * view.axis.output, view.sources());
   }
   const bool keeps_rows = !pixels_ && (slides || std::count(modes_, modes_ + 3, Mode::Identity) < 2);
-  if (large && tile[4] > 1 && keeps_rows) {
-    const int64_t vector = widest_vector / kernels_.lane_bytes;
-    const bool few = result_size_[0] * result_size_[4] < 16 * vector;
-    tile[4] = std::min(tile[4], few ? vector : 2 * vector);
-  }
+  const bool strips = large && tile[4] > 1 && keeps_rows;
+  const int64_t vector = widest_vector / kernels_.lane_bytes;
+  if (strips) tile[4] = std::min(tile[4], 2 * vector);
   const int64_t limit = large && tile[4] > 1 ? large_block_limit : block_limit;
   int64_t rows = 1;  // rows of the width kept by coded maxima for one row of results
   if (coded) rows = std::min(views_[1].axis.max_taps(), longest(2)) * std::min(views_[0].axis.max_taps(), longest(1));
@@ -276,9 +214,11 @@ void Reduction::choose_tiles() {
     tile[d] = std::clamp<int64_t>(budget / (elements * ratio(d)), 1, std::max<int64_t>(1, result_size_[d]));
     const Axis& axis = views_[d - 1].axis;
     if (axis.overlaps() && (coded || axis.max_taps() >= 8)) {  // neighbours repeat the rows they share: make that rare
-      const int64_t reach = std::min(2 * axis.max_taps(), limit / elements - (coded ? axis.max_taps() : 0));
+      const int64_t room = limit / elements, beside = coded ? room - axis.max_taps() : room;
+      const int64_t reach = std::min(2 * axis.max_taps(), strips ? std::max(beside, std::min(axis.max_taps(), room)) : beside);
       tile[d] = std::clamp<int64_t>(std::max(tile[d], reach), 1, std::max<int64_t>(1, result_size_[d]));
       if (axis.max_taps() >= 8 && tile[d] * 4 > result_size_[d] * 3) tile[d] = std::max<int64_t>(1, result_size_[d]);
+      if (strips) even_out(d, axis.max_taps(), vector);
     }
     if (tile[d] < result_size_[d]) break;
     elements *= longest(d);
