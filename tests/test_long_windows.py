@@ -114,3 +114,25 @@ def test_gradients_of_many_windows_keep_their_digits(each_isa: EachIsa) -> None:
                 (found,) = torch.autograd.grad(output, input, torch.full_like(output, 0.1))
                 for channel in found[0, :, :, 0].double():
                     torch.testing.assert_close(channel, expected, atol=0, rtol=2**-23, msg=lambda text: f"{isa}, {stride}: {text}")  # noqa: B023
+
+
+@pytest.mark.parametrize("kernel", [31, 101])
+@pytest.mark.parametrize("channels", [16, 32])
+def test_few_large_tiles(channels: int, kernel: int, each_isa: EachIsa) -> None:
+    """One image whose rows make few tiles, in channels-last: cut evenly, or by channels. Sums of integers are exact in 32 bits, too."""
+    if EMULATED:
+        pytest.skip("about the CPU's tiles")
+    x = content((1, channels, 256, 256), torch.float32, True, "ties")
+    middle, wide = kernel // 2, x.double().contiguous()
+    axes = ((kernel, 1), 1, (middle, 0)), ((1, kernel), 1, (0, middle))
+    largest = F.max_pool2d(F.max_pool2d(wide, *axes[0]), *axes[1])
+    mean = F.avg_pool2d(F.avg_pool2d(wide, *axes[0], divisor_override=1), *axes[1], divisor_override=1) / kernel**2
+    first = functional.max_pool2d(x.contiguous(), kernel, 1, middle, return_indices=True)[1]
+    for isa in each_isa():
+        leaf = x.detach().requires_grad_()
+        average = functional.avg_pool2d(leaf, kernel, 1, middle)
+        assert torch.equal(average, mean.float()), isa
+        assert torch.equal(torch.autograd.grad(average, leaf, x)[0], mean.float()), isa  # its own inverse, for it is symmetric
+        assert torch.equal(functional.max_pool2d(x, kernel, 1, middle), largest.float()), isa
+        values, indices = functional.max_pool2d(x, kernel, 1, middle, return_indices=True)
+        assert torch.equal(values, largest.float()) and torch.equal(indices, first), isa
