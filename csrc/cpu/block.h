@@ -54,7 +54,7 @@ struct Loop {
 struct Final {
   const void* limit = nullptr;
   double divisor = 1;  // of sums
-  bool past = false;   // stores go past the caches
+  Stores stores = Stores::Usual;
 };
 
 // Windows that overlap so much that blocks pay (see slide.inl): as long as the shortest of them, 0 where they do not; and how often a
@@ -114,7 +114,7 @@ struct PixelsArgs {
   const void* divisors;            // of sums: a lane for each pixel of a plane [., height, width], or null: one divisor
   int64_t height, width;
   double divisor;
-  bool past;   // see Final
+  Stores stores;
   bool ahead;  // see WindowsArgs
   // Of short windows: columns has one window for each result, results of all planes lie together, and sources may be read up to
   // `source_end`.
@@ -152,7 +152,7 @@ struct ConvertArgs {
   const void* divisors;  // lanes of the loop's target or source position `divisor_strides`, or null
   int64_t divisor_strides[3];
   double divisor;  // 1: none
-  bool past = false;  // see Final
+  Stores stores = Stores::Usual;  // see Final
   bool one_divisor = false;  // for all of count, of divisors
 };
 
@@ -190,7 +190,7 @@ struct PullLanesArgs {  // lanes along the row: element q * stride + r - skip, f
   int64_t count, taps, stride;
   int64_t skip, length;  // elements to write
   void* scratch;         // lanes, for strides above 1
-  bool past;             // see Final
+  Stores stores;
 };
 struct PullEntry {
   int64_t output;  // position along the row of grad_output
@@ -202,7 +202,7 @@ struct PullPixelsArgs {  // lanes along channels: position i of grad_input gathe
   const int64_t* index;
   int64_t positions;
   int64_t channels, grad_pixel, code_pixel, target_pixel;
-  bool past;  // see Final
+  Stores stores;
 };
 constexpr int most_pixel_reads = 64;  // outputs that read one pixel of PullPixelsArgs
 
@@ -230,7 +230,7 @@ struct PermutedArgs {
   const PullEntry* entries;
   const int64_t* index;
   int64_t length, taps;  // of a row: at most permuted_chunks vectors
-  bool past;             // see Final
+  Stores stores;
 };
 // Max backward without rows: element p of [begin, end) takes the gradient of element p - distance if its code is the tap's.
 struct FlatTap {
@@ -286,7 +286,7 @@ struct MaskArgs {
   int64_t target_row;
   int64_t rows, length;
   uint64_t fill;
-  bool past;  // see Final
+  Stores stores;
 };
 struct MaskKernels {
   void (*elements)(const MaskArgs&) = nullptr;
@@ -347,7 +347,7 @@ struct TransposeArgs {
   int64_t from_step, rows, columns;
   void* to;
   int64_t to_step;
-  bool past;
+  Stores stores;
 };
 using TransposeFn = void (*)(const TransposeArgs&);
 

@@ -44,7 +44,7 @@ Broadcast::Broadcast(const Problem& problem, const ReduceKernels& sums, ConvertF
   parts_ = std::clamp<int64_t>(row_bytes / tile_bytes, 1, std::max<int64_t>(1, length_));
   // Short rows of one value are faster filled than copied.
   const bool long_rows = channels_ > 1 || length_ * element_bytes > block_bytes;
-  past_ = long_rows && goes_past_caches(work() * element_bytes, grad_input, problem.input_elements() * element_bytes);
+  past_ = long_rows && stores_for(work() * element_bytes, grad_input, problem.input_elements() * element_bytes) == Stores::Past;
 }
 
 // The value of a row, one element or the channels of a pixel, over so many of its positions, past the caches.
@@ -53,9 +53,9 @@ void Broadcast::repeat(const char* value, char* target, int64_t length, Scratch&
   const int64_t count = std::clamp<int64_t>(block_bytes / bytes, 1, length), size = count * bytes, blocks = length / count;
   char* const block = scratch.row.reserve(size);
   fill(value, bytes, block, 1, count);
-  copy_bytes_({block, target, {{}, {}, {blocks, 0, size}}, size, nullptr, {0, 0, 0}, 1, true});
+  copy_bytes_({block, target, {{}, {}, {blocks, 0, size}}, size, nullptr, {0, 0, 0}, 1, Stores::Past});
   const int64_t rest = length % count * bytes;
-  if (rest > 0) copy_bytes_({block, target + blocks * size, {}, rest, nullptr, {0, 0, 0}, 1, true});
+  if (rest > 0) copy_bytes_({block, target + blocks * size, {}, rest, nullptr, {0, 0, 0}, 1, Stores::Past});
 }
 
 int64_t Broadcast::tiles() const { return parts_ * ceil_div<int64_t>(rows_, rows_of_tile_); }

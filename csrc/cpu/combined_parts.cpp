@@ -16,8 +16,8 @@
 namespace torch_pooling::cpu {
 namespace {
 
-void transpose(int64_t bytes, const void* from, int64_t from_step, int64_t rows, int64_t columns, void* to, int64_t to_step, bool past = false) {
-  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, to_step, past});
+void transpose(int64_t bytes, const void* from, int64_t from_step, int64_t rows, int64_t columns, void* to, int64_t to_step, Stores stores = Stores::Usual) {
+  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, to_step, stores});
 }
 float widened(float value) { return value; }
 double widened(double value) { return value; }
@@ -72,7 +72,7 @@ void reduce_channels(bool max, const int64_t* at, int64_t taps, int64_t channels
 }  // namespace
 
 void spread(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* together,
-            void* placed, bool past) {
+            void* placed, Stores stores) {
   const char* from = static_cast<const char*>(together);
   char* to = static_cast<char*>(placed) + begin_of(place, piece) * bytes;
   const int64_t pixel = piece.channels * bytes;
@@ -81,7 +81,7 @@ void spread(const Combined& combined, const Place& place, const Piece& piece, in
   } else if (place.channel == 1) {
     for (int64_t o = 0; o < outputs; ++o, from += pixel, to += place.position * bytes) std::memcpy(to, from, static_cast<size_t>(pixel));
   } else {
-    transpose(bytes, from, piece.channels, outputs, piece.channels, to, place.channel, past);
+    transpose(bytes, from, piece.channels, outputs, piece.channels, to, place.channel, stores);
   }
 }
 void collect(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* placed,

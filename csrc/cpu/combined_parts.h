@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/combined.h"
+#include "cpu/whole_args.h"
 
 namespace torch_pooling::cpu {
 
@@ -22,7 +23,7 @@ inline int64_t begin_of(const Place& place, const Piece& piece) {
 
 // Between a place and results that lie together, of elements of so many bytes; past: they would not stay in the caches.
 void spread(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* together,
-            void* placed, bool past = false);
+            void* placed, Stores stores = Stores::Usual);
 void collect(const Combined& combined, const Place& place, const Piece& piece, int64_t outputs, int64_t bytes, const void* placed,
              void* together);
 

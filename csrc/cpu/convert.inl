@@ -52,7 +52,7 @@ void load_kernel(const ConvertArgs& a) {
 template <bool Keyed, class T, class Lane>
 void finish_kernel(const ConvertArgs& a) {
   const DivisorPlan all = plan_divisor<Lane>(a);
-  const bool past = a.past && whole_lines<T>(a.count);
+  const Stores stores = past_where(a.stores, whole_lines<T>(a.count));
   for_loops3(a.loops, a.divisor_strides, [&](int64_t source, int64_t target, int64_t at) {
     const Lane* s = static_cast<const Lane*>(a.source) + source;
     T* t = static_cast<T*>(a.target) + target;
@@ -62,7 +62,7 @@ void finish_kernel(const ConvertArgs& a) {
       constexpr int W = decltype(width)::value;
       auto v = load_as<Vec<Lane, W>>(s + i);
       if (plan.needed) v = divide<Lane, W>(v, d == nullptr ? nullptr : d + i, static_cast<Lane>(plan.value), plan.multiply);
-      store_lanes<Keyed, T, Lane, W>(t + i, v, past);
+      store_lanes<Keyed, T, Lane, W>(t + i, v, stores);
     });
   });
 }
@@ -87,12 +87,12 @@ void code_kernel(const ConvertArgs& a) {
 // Loops and count in bytes.
 inline void copy_kernel(const ConvertArgs& a) {
   constexpr int N = full_lanes<uint8_t>;
-  const bool past = N > 1 && a.past && whole_lines<uint8_t>(a.count);
+  const bool past = N > 1 && a.stores == Stores::Past && whole_lines<uint8_t>(a.count);
   for_loops(a.loops, [&](int64_t source, int64_t target) {
     const uint8_t* const s = static_cast<const uint8_t*>(a.source) + source;
     uint8_t* const t = static_cast<uint8_t*>(a.target) + target;
     int64_t i = 0;
-    for (; past && i + N <= a.count; i += N) store_result(t + i, load_as<Vec<uint8_t, N>>(s + i), true);
+    for (; past && i + N <= a.count; i += N) store_result(t + i, load_as<Vec<uint8_t, N>>(s + i), Stores::Past);
     if (i < a.count) std::memcpy(t + i, s + i, static_cast<size_t>(a.count - i));
   });
 }

@@ -17,6 +17,7 @@ namespace torch_pooling::cpu {
 namespace {
 
 [[maybe_unused]] constexpr uintptr_t huge_page = 2 << 20;
+constexpr int64_t early_bytes = 1 << 18;  // what less than this reads and writes is near
 [[maybe_unused]] constexpr int64_t least_bytes = 2 * huge_page;  // holds one, wherever it begins
 
 std::atomic<bool>& allowed() {
@@ -58,8 +59,9 @@ void expect_first_touch([[maybe_unused]] void* data, int64_t bytes) {
 #endif
 }
 
-bool goes_past_caches(int64_t call_bytes, const void* result, int64_t result_bytes) {
-  return stores_past_caches(call_bytes) && !is_untouched(result, result_bytes);
+Stores stores_for(int64_t call_bytes, const void* result, int64_t result_bytes) {
+  if (call_bytes < early_bytes) return Stores::Usual;
+  return stores_past_caches(call_bytes) && !is_untouched(result, result_bytes) ? Stores::Past : Stores::Early;
 }
 
 }  // namespace torch_pooling::cpu

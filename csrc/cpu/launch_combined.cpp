@@ -185,7 +185,8 @@ void look_around_once(const Combined& combined, const void* input, void* output,
   const int64_t bytes = element_bytes(combined.dtype), positions = combined.input_positions();
   const Axis* const axes = combined.parts[0].axes;
   const int64_t elements = positions * combined.batch * combined.channels;
-  const bool far = stores_past_caches(3 * elements * bytes), past = goes_past_caches(3 * elements * bytes, output, 2 * elements * bytes);
+  const bool far = stores_past_caches(3 * elements * bytes);
+  const Stores stores = stores_for(3 * elements * bytes, output, 2 * elements * bytes);
   const bool last = combined.layout == Layout::ChannelsLast;
   const int64_t row = (last ? combined.channels : axes[2].input) * bytes;
   const int64_t line_bytes = axes[2].input * (last ? combined.channels : 1) * bytes;  // of pixels
@@ -209,7 +210,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
       args.source_plane = args.target_plane * (last ? combined.channels : 1);
       args.rows = rows, args.length = axes[2].input;
       args.begin = first_row, args.end = std::min(rows, first_row + block);
-      args.divisor = 9, args.past = past && lines, args.ahead = far && is_long_row(line_bytes);
+      args.divisor = 9, args.stores = past_where(stores, lines), args.ahead = far && is_long_row(line_bytes);
       (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
     }
     finish_stores();
@@ -226,7 +227,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
   int64_t all_outputs = 0;
   for (int64_t p = 0; p < combined.part_count; ++p) all_outputs += combined.parts[p].outputs();
   const int64_t planes = combined.batch * combined.channels, results = combined.form == Form::Mean ? combined.parts[0].outputs() : all_outputs;
-  const bool past = goes_past_caches((positions + all_outputs) * planes * bytes, output, results * planes * bytes);
+  const Stores stores = stores_for((positions + all_outputs) * planes * bytes, output, results * planes * bytes);
   const int64_t share = combined.batch * combined.channels * positions * bytes / many_pieces;
   const int64_t most_bytes = finest < 0 ? piece_bytes : std::clamp(share, piece_bytes, long_piece_bytes);
   for_pieces(combined, channels_of_piece(combined, most_bytes), [&](const Piece& piece) {
@@ -267,7 +268,7 @@ void forward(Task task, const Combined& combined, const void* input, void* outpu
       if (combined.form == Form::Mean && part > 0) {
         mix(combined.dtype, static_cast<char*>(output) + begin_of(place, piece) * bytes, results, count);
       } else if (!direct) {
-        spread(combined, place, piece, outputs, bytes, results, output, past);
+        spread(combined, place, piece, outputs, bytes, results, output, stores);
       }
     }
   });

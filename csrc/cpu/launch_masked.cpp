@@ -147,9 +147,9 @@ class Planes {
         const char* const from = static_cast<const char*>(input) + (plane * masked_.positions + at) * line * bytes_;
         const uint8_t* const mask = mask_ + piece.sample * masked_.positions + at;
         if (last_) {
-          kernels_.rows({from, line, mask, to, line, count, line, fill, false});
+          kernels_.rows({from, line, mask, to, line, count, line, fill, Stores::Usual});
         } else {
-          kernels_.elements({from, 0, mask, to, 0, 1, count, fill, false});
+          kernels_.elements({from, 0, mask, to, 0, 1, count, fill, Stores::Usual});
         }
         body(block, count, to);
       }
@@ -161,7 +161,7 @@ class Planes {
   // grad_input from one number for each plane.
   void spread(const void* values, void* grad_input) const {
     const int64_t all = masked_.batch * masked_.channels * masked_.positions * bytes_;
-    const bool past = goes_past_caches(all, grad_input, all);
+    const Stores stores = stores_for(all, grad_input, all);
     const int64_t line = last_ ? masked_.channels * bytes_ : bytes_;  // of a position
     const int64_t part = std::clamp<int64_t>(piece_bytes / std::max<int64_t>(1, line), 64, masked_.positions + 64) / 64 * 64;
     const int64_t parts = ceil_div<int64_t>(masked_.positions, part), lines = last_ ? masked_.batch : masked_.batch * masked_.channels;
@@ -172,9 +172,9 @@ class Planes {
         char* const to = static_cast<char*>(grad_input) + (n * masked_.positions + from) * line;
         const char* const value = static_cast<const char*>(values) + n * line;
         if (last_) {
-          kernels_.rows({value, 0, mask, to, masked_.channels, count, masked_.channels, 0, past});
+          kernels_.rows({value, 0, mask, to, masked_.channels, count, masked_.channels, 0, stores});
         } else {
-          kernels_.spread({value, 0, mask, to, 0, 1, count, 0, past && masked_.positions * bytes_ % widest_vector == 0});
+          kernels_.spread({value, 0, mask, to, 0, 1, count, 0, past_where(stores, masked_.positions * bytes_ % widest_vector == 0)});
         }
       }
       finish_stores();
@@ -194,12 +194,12 @@ class Planes {
       const int64_t line = masked_.channels * bytes_;
       split(which.length, line, [&](int64_t begin, int64_t end) {
         kernels_.rows({from + begin * line, masked_.channels, mask + begin, to + begin * line, masked_.channels, end - begin,
-                       masked_.channels, fill, false});
+                       masked_.channels, fill, Stores::Usual});
       });
     } else {
       split(count, which.length * bytes_, [&](int64_t begin, int64_t end) {
         kernels_.elements({from + begin * masked_.positions * bytes_, masked_.positions, mask, to + begin * which.length * bytes_,
-                           which.length, end - begin, which.length, fill, false});
+                           which.length, end - begin, which.length, fill, Stores::Usual});
       });
     }
     return to;

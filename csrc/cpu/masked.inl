@@ -20,14 +20,14 @@ struct Masks {
   template <bool Spread>
   static void elements(const MaskArgs& a) {
     const T fill = static_cast<T>(a.fill);
-    const bool past = a.past && whole_lines<T>(a.length);
+    const Stores stores = past_where(a.stores, whole_lines<T>(a.length));
     for (int64_t r = 0; r < a.rows; ++r) {
       const T* const s = static_cast<const T*>(a.source) + r * a.source_row;
       T* const t = static_cast<T*>(a.target) + r * a.target_row;
       for_lanes<T>(a.length, [&](auto width, int64_t i) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
         if constexpr (Spread) {
-          store_result(t + i, choose<W>(a.mask + i, broadcast<T, W>(*s), fill), past);
+          store_result(t + i, choose<W>(a.mask + i, broadcast<T, W>(*s), fill), stores);
         } else {
           prefetch_beyond(s + i);
           store_as(t + i, choose<W>(a.mask + i, load_as<Vec<T, W>>(s + i), fill));
@@ -38,7 +38,8 @@ struct Masks {
   // A mask of the rows.
   static void rows(const MaskArgs& a) {
     const T fill = static_cast<T>(a.fill);
-    const bool past = a.past && whole_lines<T>(a.length), ahead = a.source_row != 0;
+    const Stores stores = past_where(a.stores, whole_lines<T>(a.length));
+    const bool ahead = a.source_row != 0;
     for (int64_t r = 0; r < a.rows; ++r) {
       const T* const s = static_cast<const T*>(a.source) + r * a.source_row;
       T* const t = static_cast<T*>(a.target) + r * a.target_row;
@@ -46,7 +47,7 @@ struct Masks {
       for_lanes<T>(a.length, [&](auto width, int64_t i) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
         if (ahead) prefetch_beyond(s + i);
-        store_result(t + i, counts ? load_as<Vec<T, W>>(s + i) : broadcast<T, W>(fill), past);
+        store_result(t + i, counts ? load_as<Vec<T, W>>(s + i) : broadcast<T, W>(fill), stores);
       });
     }
   }

@@ -86,7 +86,7 @@ class MaxPull {
   int64_t element_bytes_;
   MaxGradients gradients_;
   bool byte_codes_ = false;   // compares bytes as they were saved
-  bool past_ = false;         // grad_input is stored past the caches
+  Stores stores_ = Stores::Usual;  // of grad_input
   bool open_rows_ = false;    // a row's neighbours cannot be mistaken for its margins: see Flat above
   AxisReads reads_[3];        // of axes short enough to list them once
   int64_t input_size_[dimensions], output_size_[dimensions];
@@ -120,7 +120,7 @@ class MaxPermuted {
   std::vector<PermutedRow> rows_;
   AxisReads width_;
   bool spills_ = false;  // rows are shorter than a vector
-  bool past_ = false;    // grad_input is stored past the caches
+  Stores stores_ = Stores::Usual;  // of grad_input
 };
 
 class MaxScatter {

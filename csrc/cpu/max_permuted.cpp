@@ -76,7 +76,7 @@ MaxPermuted::MaxPermuted(const Problem& problem, const PullKernels& pull, int ve
   output_plane_ = output_depth * (flat ? 1 : depth.output);
   tile_planes_ = std::max<int64_t>(1, std::min(tile_elements, work() / 16) / std::max<int64_t>(1, input_plane_));
   spills_ = width.input * pull.lane_bytes < vector_bytes;
-  past_ = goes_past_caches(work() * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
+  stores_ = stores_for(work() * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
   width_.list(width, {0, width.input});
   for (int64_t i = 0; i < (flat ? 1 : depth.input); ++i) {
     const Span outputs = flat ? Span{0, 1, 1, 0} : depth.outputs_of(i);
@@ -133,7 +133,7 @@ void MaxPermuted::run(int64_t begin, int64_t end) const {
 void MaxPermuted::pull(int64_t planes, const char* grads, const char* codes, char* target) const {
   const Axis& width = problem_.axes[2];
   kernel_({grads, codes, target, planes, input_plane_, output_plane_, rows_.data(), static_cast<int64_t>(rows_.size()), width_.entries.data(),
-           width_.index.data(), width.input, width.max_taps(), past_});
+           width_.index.data(), width.input, width.max_taps(), stores_});
 }
 
 }  // namespace torch_pooling::cpu

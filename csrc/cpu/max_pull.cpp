@@ -36,7 +36,7 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
   output_strides_ = packed_strides(output_size_);
   work_ = problem.input_elements() + problem.output_elements();
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
-  past_ = goes_past_caches(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
+  stores_ = stores_for(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
   choose_tiles();
 }
 
@@ -249,12 +249,12 @@ void MaxPull::pull_tile(const Tile& tile, Scratch& scratch, bool moved) const {
     rows.grads = tile.grad - before * tile.grad_pixel * element_bytes_;
     rows.codes = tile.code - before * tile.code_pixel * (byte_codes_ ? 1 : pull_.lane_bytes);
     pull_.pixels[kind]({rows, width.entries.data(), width.index.data() + (tile.input[3].begin - width.first), tile.input[3].size(),
-                        tile.input[4].size(), tile.grad_pixel, tile.code_pixel, input_strides_.of[3], past_});
+                        tile.input[4].size(), tile.grad_pixel, tile.code_pixel, input_strides_.of[3], stores_});
     return;
   }
   const Comb comb = problem_.axes[2].comb();
   char* const spare = comb.advance > 1 ? scratch.row.reserve(tile.count_q * comb.advance * pull_.lane_bytes) : nullptr;
-  pull_.lanes[kind]({rows, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), spare, past_});
+  pull_.lanes[kind]({rows, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), spare, stores_});
 }
 
 }  // namespace torch_pooling::cpu

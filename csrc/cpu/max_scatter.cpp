@@ -221,7 +221,7 @@ void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
   if (!in_place) {
     const int64_t run = inner_ == channels ? tile.positions * channels : channels;
     sums_.finish({target, result, {{planes, target_plane, input_plane}, {tile.positions * channels / run, run, inner_}, {}}, run,
-                  nullptr, {0, 0, 0}, 1});
+                  nullptr, {0, 0, 0}, 1, Stores::Early});
   }
 }
 

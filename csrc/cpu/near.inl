@@ -109,9 +109,12 @@ struct Near {
         below = row(o + 1);
         down<W>(s, below, 6);
       }
-      if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.past);
-      if constexpr (Maxima) store_lanes<Keyed, T, Lane, W>(static_cast<T*>(a.maxima) + target, s.max, a.past);
-      if constexpr (Coded) store_narrowed<Code, uint8_t, W>(static_cast<uint8_t*>(a.codes) + target, s.code);
+      if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.stores);
+      if constexpr (Maxima) store_lanes<Keyed, T, Lane, W>(static_cast<T*>(a.maxima) + target, s.max, a.stores);
+      if constexpr (Coded) {
+        expect_stores(static_cast<uint8_t*>(a.codes) + target, a.stores);
+        store_narrowed<Code, uint8_t, W>(static_cast<uint8_t*>(a.codes) + target, s.code);
+      }
       above = here, here = below;
     }
   }

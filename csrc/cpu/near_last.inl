@@ -39,9 +39,12 @@ struct NearLast {
   template <int W>
   TP_INLINE static void put(const NearArgs& a, int64_t pixel, int64_t c, const State<W>& s, const Scale& scale) {
     const int64_t target = pixel * a.target_pixel + c;
-    if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.past);
-    if constexpr (Maxima) store_lanes<Keyed, T, Lane, W>(static_cast<T*>(a.maxima) + target, s.max, a.past);
-    if constexpr (Coded) store_narrowed<Code, uint8_t, W>(static_cast<uint8_t*>(a.codes) + pixel * a.channels + c, s.code);
+    if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.stores);
+    if constexpr (Maxima) store_lanes<Keyed, T, Lane, W>(static_cast<T*>(a.maxima) + target, s.max, a.stores);
+    if constexpr (Coded) {
+      expect_stores(static_cast<uint8_t*>(a.codes) + pixel * a.channels + c, a.stores);
+      store_narrowed<Code, uint8_t, W>(static_cast<uint8_t*>(a.codes) + pixel * a.channels + c, s.code);
+    }
   }
 
   template <int W, int U>

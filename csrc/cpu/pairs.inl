@@ -9,7 +9,7 @@ TP_INLINE void copy_past(const T* from, T* to, int64_t count) {
   int64_t i = 0;
   for (; i < count && reinterpret_cast<uintptr_t>(to + i) % bytes != 0; ++i) to[i] = from[i];
   for (; i + lanes <= count; i += lanes) {
-    store_result(to + i, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(from + i)), true);
+    store_result(to + i, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(from + i)), Stores::Past);
   }
   for (; i < count; ++i) to[i] = from[i];
 }
@@ -17,14 +17,14 @@ TP_INLINE void copy_past(const T* from, T* to, int64_t count) {
 // all planes. Rows that go past the caches and are no whole lines are put together first.
 template <class T, class Row>
 TP_INLINE void for_staged_rows(const PairsArgs& a, Row row) {
-  T* const staged = a.past && !whole_lines<T>(a.width) ? static_cast<T*>(a.scratch) : nullptr;
+  T* const staged = a.stores == Stores::Past && !whole_lines<T>(a.width) ? static_cast<T*>(a.scratch) : nullptr;
   for (int64_t p = 0; p < a.planes; ++p) {
     const T* const source = static_cast<const T*>(a.source) + p * a.source_plane;
     T* const target = static_cast<T*>(a.target);
     int64_t waiting = a.begin;  // the first row that is staged
     for (int64_t r = a.begin; r < a.end; ++r) {
       const int64_t first = p * a.target_plane + r * a.width;
-      row(source, first, r, staged == nullptr ? target + first : staged + (r - waiting) * a.width, a.past && staged == nullptr);
+      row(source, first, r, staged == nullptr ? target + first : staged + (r - waiting) * a.width, staged == nullptr ? a.stores : Stores::Usual);
       if (staged != nullptr && (r + 1 == a.end || r + 1 - waiting == a.staged_rows)) {
         copy_past(staged, target + p * a.target_plane + waiting * a.width, (r + 1 - waiting) * a.width);
         waiting = r + 1;
@@ -117,9 +117,9 @@ struct Pairs {
   // A row of results. Vectors in turn share the element between them; the last one may overlap its neighbour. Pairs begin at even
   // elements, which is where lines of memory do.
   template <int W, int Taps, bool Skips>
-  TP_INLINE static void row(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, bool past) {
+  TP_INLINE static void row(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, Stores stores) {
     auto put = [&](int64_t at, auto value) __attribute__((always_inline)) {
-      store_lanes<Keyed, T, Lane, W>(target + at, scale(value), past);
+      store_lanes<Keyed, T, Lane, W>(target + at, scale(value), stores);
     };
     int64_t at = 0;
     if constexpr (Skips) {
@@ -156,7 +156,7 @@ struct Pairs {
   }
   // With positions: taps in scan order. A tap beyond an end of the row is a second look at the one beside it, number and all.
   template <int W, int Taps>
-  TP_INLINE static void coded_row(const PairsArgs& a, const Rows& rows, T* target, uint8_t* codes, bool past) {
+  TP_INLINE static void coded_row(const PairsArgs& a, const Rows& rows, T* target, uint8_t* codes, Stores stores) {
     for (int64_t at = 0; at < a.width; at += W) {
       at = std::min(at, a.width - W);
       const int64_t from = 2 * at - a.skip, next = from + 2 * W;
@@ -180,31 +180,32 @@ struct Pairs {
           Kernel::template take<W>(value, code, third, Vec<Code, W>(number + numbers<W>(2, 2, ends ? 1 : 2)));
         }
       }
-      store_lanes<Keyed, T, Lane, W>(target + at, value, past);
+      store_lanes<Keyed, T, Lane, W>(target + at, value, stores);
+      expect_stores(codes + at, stores);
       store_narrowed<Code, uint8_t, W>(codes + at, code);
     }
   }
   template <int W>
-  TP_INLINE static void row_of(const PairsArgs& a, const Rows& rows, T* target, uint8_t* codes, const Scale& scale, bool past) {
+  TP_INLINE static void row_of(const PairsArgs& a, const Rows& rows, T* target, uint8_t* codes, const Scale& scale, Stores stores) {
     if constexpr (W > least) {
-      if (a.width < W) return row_of<W / 2>(a, rows, target, codes, scale, past);
+      if (a.width < W) return row_of<W / 2>(a, rows, target, codes, scale, stores);
     }
-    if constexpr (Coded) return a.taps == 2 ? coded_row<W, 2>(a, rows, target, codes, past) : coded_row<W, 3>(a, rows, target, codes, past);
-    if (a.skip == 0) return a.taps == 2 ? row<W, 2, false>(a, rows, target, scale, past) : row<W, 3, false>(a, rows, target, scale, past);
-    a.taps == 2 ? row<W, 2, true>(a, rows, target, scale, past) : row<W, 3, true>(a, rows, target, scale, past);
+    if constexpr (Coded) return a.taps == 2 ? coded_row<W, 2>(a, rows, target, codes, stores) : coded_row<W, 3>(a, rows, target, codes, stores);
+    if (a.skip == 0) return a.taps == 2 ? row<W, 2, false>(a, rows, target, scale, stores) : row<W, 3, false>(a, rows, target, scale, stores);
+    a.taps == 2 ? row<W, 2, true>(a, rows, target, scale, stores) : row<W, 3, true>(a, rows, target, scale, stores);
   }
   static void planes(const PairsArgs& a) {
     Final last;
     last.divisor = a.divisor;
     const Scale scale(last);
-    for_staged_rows<T>(a, [&](const T* source, int64_t first, int64_t r, T* results, bool past) {
+    for_staged_rows<T>(a, [&](const T* source, int64_t first, int64_t r, T* results, Stores stores) {
       Rows rows;
       rows.count = a.first[r + 1] - a.first[r], rows.ahead = a.ahead;
       for (int64_t n = 0; n < rows.count; ++n) {
         rows.of[n] = source + a.rows[a.first[r] + n];
         if constexpr (Coded) rows.number[n] = a.numbers[a.first[r] + n];
       }
-      row_of<N>(a, rows, results, Coded ? a.codes + first : nullptr, scale, past);
+      row_of<N>(a, rows, results, Coded ? a.codes + first : nullptr, scale, stores);
     });
   }
 };

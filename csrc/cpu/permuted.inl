@@ -43,7 +43,7 @@ struct PermutedPull {
   // Whole vectors are stored: what is beyond a row, the rows that follow write again. Rows: how many, where known when compiling (else 0).
   template <bool Second, int Rows, int Depths>
   TP_INLINE static void rows_of(const PermutedArgs& a, const Chunk& chunk, const PermutedRow& row, const T* grads, const Stored* codes,
-                                T* target, bool past, Vec<Lane, N>& carry) {
+                                T* target, Stores stores, Vec<Lane, N>& carry) {
     constexpr int reads = Second ? permuted_reads : 1;
     Vec<Lane, N> own_grad[Depths][reads];
     Vec<Code, N> own_code[Depths][reads];
@@ -63,7 +63,7 @@ struct PermutedPull {
       for (int d = 0; d < Depths; ++d) {
         for (int k = 0; k < reads; ++k) total = select(own_code[d][k] == wanted, total + own_grad[d][k], total);
       }
-      store_lanes<false, T, Lane, N>(target + h * a.length, total, past);
+      store_lanes<false, T, Lane, N>(target + h * a.length, total, stores);
     }
     carry = (Vec<Lane, N>)((Vec<Code, N>)total & broadcast<Code, N>(static_cast<Code>(row.resumed ? -1 : 0)));
   }
@@ -73,14 +73,14 @@ struct PermutedPull {
     const Stored* codes = static_cast<const Stored*>(a.codes);
     T* plane = static_cast<T*>(a.target);
     // Half a line past the caches, and the other half when the rows between are done, is slower than a whole one through them.
-    const bool past = a.past && N * sizeof(T) == widest_vector && a.length % N == 0;
+    const Stores stores = past_where(a.stores, N * sizeof(T) == widest_vector && a.length % N == 0);
     Vec<Lane, N> carries[permuted_chunks] = {};
     auto one = [&](const Chunk& chunk, const PermutedRow& row, T* target, Vec<Lane, N>& carry) __attribute__((always_inline)) {
-      if (row.depths == 2) return rows_of<Second, 0, 2>(a, chunk, row, grads, codes, target, past, carry);
+      if (row.depths == 2) return rows_of<Second, 0, 2>(a, chunk, row, grads, codes, target, stores, carry);
       switch (row.count) {
-        case 2: return rows_of<Second, 2, 1>(a, chunk, row, grads, codes, target, past, carry);
-        case 3: return rows_of<Second, 3, 1>(a, chunk, row, grads, codes, target, past, carry);
-        default: return rows_of<Second, 0, 1>(a, chunk, row, grads, codes, target, past, carry);
+        case 2: return rows_of<Second, 2, 1>(a, chunk, row, grads, codes, target, stores, carry);
+        case 3: return rows_of<Second, 3, 1>(a, chunk, row, grads, codes, target, stores, carry);
+        default: return rows_of<Second, 0, 1>(a, chunk, row, grads, codes, target, stores, carry);
       }
     };
     const Chunk only = chunks[0];

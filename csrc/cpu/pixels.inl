@@ -15,7 +15,7 @@ struct Pixels {
     T* target;
     char* code;
     const Lane* divisor;
-    bool past;  // see Final
+    Stores stores;  // see Final
   };
 
   // Of a window: how far each lies from the first, and its number. The same for all windows that shift.
@@ -49,10 +49,10 @@ struct Pixels {
     }
   }
   template <int W, int U>
-  TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, bool past, const Vec<Lane, W> (&value)[U],
+  TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, Stores stores, const Vec<Lane, W> (&value)[U],
                             const Vec<Code, W> (&number)[U]) {
     for (int u = 0; u < U; ++u) {
-      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], past);
+      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], stores);
       if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
     }
   }
@@ -64,7 +64,7 @@ struct Pixels {
         T* target = at.target + i + d * a.target_depth + r * a.target_row;
         char* code = Coded ? at.code + (i + d * a.code_depth + r * a.code_row) * code_bytes(a) : nullptr;
         for (int64_t o = 0; o < at.column.repeat; ++o, target += a.target_pixel) {
-          put<W, U>(a, target, code, at.past, value, number);
+          put<W, U>(a, target, code, at.stores, value, number);
           if constexpr (Coded) code += a.code_pixel * code_bytes(a);
         }
       }
@@ -130,7 +130,7 @@ struct Pixels {
       const S* at = s + column.start * a.source_pixel;
       const Taps taps(a, depth, row, column);
       for (int64_t n = 0; n < column.count; ++n, at += column.advance * a.source_pixel) {
-        pixel(a, at, taps, {depth, row, column, target, code, divisor, a.past}, scale);
+        pixel(a, at, taps, {depth, row, column, target, code, divisor, a.stores}, scale);
         target += column.repeat * a.target_pixel;
         if constexpr (Coded) code += column.repeat * a.code_pixel * code_bytes(a);
         if (divisor != nullptr) divisor += column.repeat;
@@ -151,7 +151,7 @@ struct Pixels {
         const Window& column = a.columns[o];
         const Taps taps(a, depth, row, column);
         for (int64_t n = 0; n < column.outputs(); ++n, to += a.target_pixel) {
-          pixel(a, s + (column.start + n / column.repeat * column.advance) * a.source_pixel, taps, {depth, once, alone, to, nullptr, nullptr, a.past}, scale);
+          pixel(a, s + (column.start + n / column.repeat * column.advance) * a.source_pixel, taps, {depth, once, alone, to, nullptr, nullptr, a.stores}, scale);
         }
       }
     }

@@ -83,33 +83,33 @@ struct Pull {
   template <int Rows, int Taps>
   TP_INLINE static void stride_one(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
     const int64_t skip = a.skip;
-    const bool past = a.past && whole_lines<T>(a.length);
+    const Stores stores = past_where(a.stores, whole_lines<T>(a.length));
     for_lanes<Lane>(a.length, [&](auto width, int64_t i) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;
       local.template fetch<W>(i);
-      store_lanes<false, T, Lane, W>(target + i, local.template gathered<W>(i + skip, 0, 1), past);
+      store_lanes<false, T, Lane, W>(target + i, local.template gathered<W>(i + skip, 0, 1), stores);
     });
   }
   TP_INLINE static void copy_row(const PullLanesArgs& a, T* target) {
     const Lane* const source = static_cast<const Lane*>(a.scratch) + a.skip;
-    const bool past = a.past && whole_lines<T>(a.length);
+    const Stores stores = past_where(a.stores, whole_lines<T>(a.length));
     for_lanes<Lane>(a.length, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
-      store_lanes<false, T, Lane, W>(target + i, load_as<Vec<Lane, W>>(source + i), past);
+      store_lanes<false, T, Lane, W>(target + i, load_as<Vec<Lane, W>>(source + i), stores);
     });
   }
   // Element i = 2 q + r - skip: pairs of elements are phases (0, 1) of one q, or (1, 0) of two neighbours.
   template <int Rows, int Taps>
   TP_INLINE static void stride_two(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
     if constexpr (std::is_same_v<T, Lane>) {
-      const bool past = a.past && whole_lines<T>(a.length);
+      const Stores stores = past_where(a.stores, whole_lines<T>(a.length));
       auto pairs = [&](auto skipped) __attribute__((always_inline)) {
         constexpr int skip = decltype(skipped)::value;
         for_lanes<Lane>(a.length / 2, [&](auto width, int64_t j) __attribute__((always_inline)) {
           constexpr int W = decltype(width)::value;
           local.template fetch<W>(j);
           const auto one = local.template gathered<W>(j, skip, 2);
-          store_pairs<Lane, W>(target + 2 * j, one, local.template gathered<W>(j + skip, 1 - skip, 2), past);
+          store_pairs<Lane, W>(target + 2 * j, one, local.template gathered<W>(j + skip, 1 - skip, 2), stores);
         });
       };
       a.skip == 0 ? pairs(std::integral_constant<int, 0>{}) : pairs(std::integral_constant<int, 1>{});
@@ -202,7 +202,7 @@ struct Pull {
 
   // Channels of one position from `Count` sources, or from all `count` of them.
   template <int Count>
-  TP_INLINE static void pixel(const Source* sources, int64_t count, int64_t channels, T* target, bool past) {
+  TP_INLINE static void pixel(const Source* sources, int64_t count, int64_t channels, T* target, Stores stores) {
     Source local[Count == 0 ? 1 : Count];
     for (int e = 0; e < Count; ++e) local[e] = sources[e];
     for_lanes<Lane>(channels, [&](auto width, int64_t c) __attribute__((always_inline)) {
@@ -217,7 +217,7 @@ struct Pull {
       } else {
         for (int e = 0; e < Count; ++e) take(local[e]);
       }
-      store_lanes<false, T, Lane, W>(target + c, total, past);
+      store_lanes<false, T, Lane, W>(target + c, total, stores);
     });
   }
   // How many positions from i on are read by the same outputs, by taps that follow each other.
@@ -251,7 +251,7 @@ struct Pull {
         for (int u = 0; u < U; ++u) {
           Vec<Lane, W> total{};
           for (int e = 0; e < Count; ++e) total = total + select(code[e][u] == wanted, grad[e][u], Vec<Lane, W>{});
-          store_lanes<false, T, Lane, W>(at + u * W, total, a.past);
+          store_lanes<false, T, Lane, W>(at + u * W, total, a.stores);
         }
       }
     };
@@ -271,7 +271,7 @@ struct Pull {
           const Source row = source_of(*reads, grads, codes);
           const Source source{row.grads + entry.output * a.grad_pixel, row.codes + entry.output * a.code_pixel,
                               static_cast<Code>(row.wanted + entry.tap)};
-          pixel<1>(&source, 1, a.channels, target, a.past);
+          pixel<1>(&source, 1, a.channels, target, a.stores);
           continue;
         }
         Source sources[most_pixel_reads];
@@ -292,11 +292,11 @@ struct Pull {
           continue;
         }
         switch (count) {
-          case 1: pixel<1>(sources, count, a.channels, target, a.past); break;
-          case 2: pixel<2>(sources, count, a.channels, target, a.past); break;
-          case 4: pixel<4>(sources, count, a.channels, target, a.past); break;
-          case 8: pixel<8>(sources, count, a.channels, target, a.past); break;
-          default: pixel<0>(sources, count, a.channels, target, a.past); break;
+          case 1: pixel<1>(sources, count, a.channels, target, a.stores); break;
+          case 2: pixel<2>(sources, count, a.channels, target, a.stores); break;
+          case 4: pixel<4>(sources, count, a.channels, target, a.stores); break;
+          case 8: pixel<8>(sources, count, a.channels, target, a.stores); break;
+          default: pixel<0>(sources, count, a.channels, target, a.stores); break;
         }
       }
     });

@@ -32,8 +32,8 @@ struct Reduce {
   struct Scale {
     Lane value;
     enum { None, Multiply, Divide } kind;
-    bool past;
-    explicit Scale(const Final& last) : value(1), kind(None), past(last.past) {
+    Stores stores;
+    explicit Scale(const Final& last) : value(1), kind(None), stores(last.stores) {
       if (R::is_max || last.divisor == 1) return;
       int exponent = 0;
       const bool power = std::is_floating_point_v<Lane> && std::abs(std::frexp(last.divisor, &exponent)) == 0.5;
@@ -48,7 +48,7 @@ struct Reduce {
     }
     template <class V>
     TP_INLINE void put(Lane* target, V v) const {
-      store_result(target, (*this)(v), past);
+      store_result(target, (*this)(v), stores);
     }
   };
 
@@ -247,7 +247,7 @@ struct Reduce {
       const Window& window = a.windows[w];
       const S* s = source + window.start * a.source_pixel;
       const Code* c = source_code == nullptr ? nullptr : source_code + window.start * a.source_pixel;
-      finish.past = a.last.past && window.repeat == 1;  // what is copied must be near
+      finish.stores = past_where(a.last.stores, window.repeat == 1);  // what is copied must be near
       const bool parted = Storage && window.taps > few_taps && a.inner > 4 * N
                           && window.taps * window.step * a.source_pixel * static_cast<int64_t>(sizeof(S)) > (1 << 16);
       Window first = window;
@@ -362,7 +362,7 @@ struct Reduce {
   template <int Advance, int Taps>
   TP_INLINE static void comb_rows(const CombArgs& a) {
     Scale finish(a.last);
-    finish.past = finish.past && whole_lines<Lane>(a.outputs);
+    finish.stores = past_where(finish.stores, whole_lines<Lane>(a.outputs));
     const Lane* const limit = static_cast<const Lane*>(a.last.limit);
     const int64_t rounded = (a.outputs + N - 1) / N * N;
     for_loops(a.loops, [&](int64_t source, int64_t target) {

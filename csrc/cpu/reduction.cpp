@@ -110,7 +110,7 @@ void Reduction::stage(const Tile& tile, Block& block, Scratch& scratch, int& tur
              ConvertArgs args{block.data + s * element_bytes_, target.data + t * kernels_.lane_bytes,
                               {loops[0], loops[1], loops[2]}, inner,
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
-                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, false, block.size[4] > 1};
+                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, Stores::Usual, block.size[4] > 1};
              kernels_.load(args);
            });
   if (codes_ != nullptr && !comb_follows) {  // a lone tap is tap 0
@@ -322,7 +322,7 @@ Final Reduction::final_of(const Tile& tile) const {
     if (tile.result[d].size() != 1) contiguous &= elements == result_strides_.of[d];
     elements *= tile.result[d].size();
   }
-  last.past = past_;
+  last.stores = stores_;
   last.limit = contiguous ? begin + elements * element_bytes_ : begin;
   return last;
 }
@@ -342,7 +342,7 @@ void Reduction::finish(const Tile& tile, const Block& block, Scratch& scratch) c
              ConvertArgs args{block.data + s * kernels_.lane_bytes, output + t * element_bytes_,
                               {loops[0], loops[1], loops[2]}, inner,
                               divisor == nullptr ? nullptr : static_cast<const char*>(divisor) + at * kernels_.lane_bytes,
-                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, past_, block.size[4] > 1};
+                              {third_loops[0], third_loops[1], third_loops[2]}, uniform, stores_, block.size[4] > 1};
              kernels_.finish(args);
            });
   if (codes_ != nullptr) store_codes(tile, block);

@@ -137,7 +137,7 @@ class Reduction {
   std::vector<int64_t> rows_, row_numbers_, first_row_;  // the same, along rows: see PairsArgs. Empty: not so
   std::vector<Window> short_;  // the same, by short windows along rows: that of each result of a row. Empty: not so
   std::vector<ShortChunk> chunks_;
-  bool past_ = false;    // the result is stored past the caches
+  Stores stores_ = Stores::Usual;
   bool far_ = false;     // the source does not fit the caches
   bool beyond_ = false;  // source and result do not fit them by a quarter and more
   bool ahead_ = false;   // and its rows are long: what comes next is fetched early

@@ -12,7 +12,9 @@ namespace torch_pooling::cpu {
 namespace {
 
 constexpr int64_t tile_elements = 4096;        // per intermediate block: half an L1 cache of floats
-constexpr int64_t far_bytes = 8 << 20;          // more than this comes from memory, or from the far end of the last cache
+// Calls of more than this are fetched early: they come from memory, or from the far end of the last cache, and in channels-first, where an
+// early fetch of what is near costs less, from beyond the second level.
+constexpr int64_t far_bytes = 8 << 20, far_bytes_first = 2 << 20;
 constexpr int64_t large_block_limit = 1 << 20;  // in channels-last
 constexpr int64_t block_limit = 1 << 17;  // of a tile of large windows, or of a coded maximum with its row for every source row
 
@@ -71,12 +73,12 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   const int64_t results = inverse ? problem.input_elements() : problem.output_elements();
-  past_ = goes_past_caches(work_ * element_bytes, operands.output, results * element_bytes);
+  stores_ = stores_for(work_ * element_bytes, operands.output, results * element_bytes);
   const int64_t call_bytes = std::max(problem.call_bytes, work_ * element_bytes);
   beyond_ = stores_past_caches(work_ * element_bytes);
   far_ = outgrows_caches(call_bytes);
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
-  ahead_ = call_bytes > far_bytes && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
+  ahead_ = call_bytes > (first ? far_bytes_first : far_bytes) && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
   near_ = takes_near();
   if (!takes_ribbon() && !near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();

@@ -22,7 +22,7 @@ void Reduction::run_near(const Tile& tile) const {
     args.begin = tile.result[2].begin, args.end = tile.result[2].end;
     args.divisor = problem_.one_divisor();
     args.ahead = ahead_;
-    args.past = past_ && row % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector;
+    args.stores = past_where(stores_, row % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector);
     (channels > 1 ? kernels_.near_last : kernels_.near)(args);
   }
 }
@@ -75,7 +75,7 @@ void Reduction::run_ribbon(const Tile& tile, Scratch& scratch) const {
   args.planes = tile.result[0].size(), args.source_plane = depth * plane, args.target_plane = depth * result_plane;
   args.begin = tile.result[2].begin, args.end = tile.result[2].end;
   args.ahead = ahead_;
-  args.past = past_ && args.width * element_bytes_ % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector;
+  args.stores = past_where(stores_, args.width * element_bytes_ % widest_vector == 0 && kernels_.vector_lanes * element_bytes_ == widest_vector);
   if (separate_rows()) args.rows = args.end = args.planes * args.rows, args.planes = 1;
   for (int64_t d = tile.result[1].begin; d < tile.result[1].end; ++d) {
     const int64_t at = (tile.result[0].begin * depth + d) * result_plane;
@@ -138,7 +138,7 @@ void Reduction::run_pairs(const Tile& tile, Scratch& scratch) const {
   const Comb comb = views_[2].axis.comb();
   args.taps = comb.taps, args.skip = -comb.first;
   args.divisor = problem_.one_divisor();
-  args.past = past_, args.ahead = ahead_;
+  args.stores = stores_, args.ahead = ahead_;
   args.staged_rows = std::max<int64_t>(1, staged_bytes / (args.width * element_bytes_));
   args.scratch = scratch.values[0].reserve(args.staged_rows * args.width * element_bytes_);
   (inverse_ ? kernels_.spread_pairs : kernels_.pairs)(args);
@@ -167,7 +167,7 @@ void Reduction::run_pixels(const Tile& tile, Block& block, Scratch& scratch) con
   PixelsArgs args{block.data, static_cast<char*>(operands_.output) + result_offset(tile) * element_bytes_, codes.code, bytes,
                   codes.size[0], windows[0].data(), count(0), windows[1].data(), count(1), windows[2].data(), count(2),
                   from[0], from[1], from[2], from[3], to[0], to[1], to[2], to[3], code[0], code[1], code[2], code[3],
-                  codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform, past_, ahead_};
+                  codes.size[4], code_scale_[0], code_scale_[1], divisor, codes.size[2], codes.size[3], uniform, stores_, ahead_};
   const int64_t source_bytes = block.storage ? element_bytes_ : kernels_.lane_bytes;
   if (!short_.empty()) {
     args.depth_count = codes.size[1];

@@ -85,7 +85,7 @@ struct Ribbon {
     for_lanes<Lane>(a.width, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
       const auto v = load_as<Vec<Lane, W>>(line.values + i);
-      store_lanes<Keyed, T, Lane, W>(to + i, v, a.past);
+      store_lanes<Keyed, T, Lane, W>(to + i, v, a.stores);
       if constexpr (Coded) store_narrowed<Code, uint8_t, W>(codes + i, load_as<Vec<Code, W>>(line.codes + i));
       if constexpr (ties && W == N && N > 1) {
         lows |= v == broadcast<Lane, W>(R::template init<Lane>());

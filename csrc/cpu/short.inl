@@ -47,7 +47,7 @@ struct Short {
     Scale scale;
     const S* source_end;
     const T* target_end;
-    bool past = false;
+    Stores stores = Stores::Usual;
 
     // Whether vectors of such rows from s on reach beyond the source, or of so many results beyond the target.
     TP_INLINE bool near_end(const RowTaps& rows, const S* s, const T* target, int64_t results) const {
@@ -69,7 +69,7 @@ struct Short {
         full = full && chunk.end - chunk.begin == N;
         if (chunk.pattern == known) patterns[known++] = Pattern(a, chunk, taps);
       }
-      past = a.past && full && whole_lines<T>(a.width);
+      stores = past_where(a.stores, full && whole_lines<T>(a.width));
     }
   };
 
@@ -128,8 +128,8 @@ struct Short {
     if constexpr (R::is_max) return value;
     return divisor == nullptr ? scale(value) : Vec<Lane, N>(value / load_as<Vec<Lane, N>>(divisor));
   }
-  TP_INLINE static void put(const PixelsArgs& a, bool past, int64_t begin, const State& state, T* target, char* code) {
-    store_lanes<Keyed, T, Lane, N>(target + begin, state.value, past);
+  TP_INLINE static void put(const PixelsArgs& a, Stores stores, int64_t begin, const State& state, T* target, char* code) {
+    store_lanes<Keyed, T, Lane, N>(target + begin, state.value, stores);
     if constexpr (Coded) Pixel::template put_code<N>(a, code, begin, state.code);
   }
   // The same, and nothing beyond.
@@ -151,7 +151,7 @@ struct Short {
   static void row_at(const Plan& plan, const RowTaps& rows, int64_t repeat, const S* s, T* target, char* code, const Lane* divisor) {
     const PixelsArgs& a = plan.a;
     const int64_t chunks = a.chunk_count, taps = plan.taps, width = a.width, code_row = width * Pixel::code_bytes(a);
-    const bool past = plan.past;
+    const Stores stores = plan.stores;
     const Scale scale = plan.scale;
     for (int64_t group = 0; group < chunks; group += short_chunks) {
       const int64_t count = std::min<int64_t>(chunks - group, short_chunks);
@@ -160,7 +160,7 @@ struct Short {
       for (int64_t c = 0; c < count; ++c) {
         states[c] = reduced<Edge>(plan, plan.patterns[chunk[c].pattern], taps, rows, s + chunk[c].source);
         states[c].value = scaled(scale, states[c].value, divisor == nullptr ? nullptr : divisor + chunk[c].begin);
-        if (!Edge && repeat == 1) put(a, past, chunk[c].begin, states[c], target, code);
+        if (!Edge && repeat == 1) put(a, stores, chunk[c].begin, states[c], target, code);
       }
       if (!Edge && repeat == 1) continue;
       T* to = target;
@@ -169,7 +169,7 @@ struct Short {
         // What a later group stores beyond the row, nobody writes again where the next row is the same: so do all chunks near its end.
         int64_t whole = Edge ? 0 : count;
         for (; group > 0 && again + 1 < repeat && whole > 0 && chunk[whole - 1].begin + N > width; --whole) continue;
-        for (int64_t c = 0; c < whole; ++c) put(a, past, chunk[c].begin, states[c], to, to_code);
+        for (int64_t c = 0; c < whole; ++c) put(a, stores, chunk[c].begin, states[c], to, to_code);
         for (int64_t c = whole; c < count; ++c) put_exactly(a, chunk[c], states[c], to, to_code);
       }
     }
@@ -179,7 +179,7 @@ struct Short {
   static void all(const Plan& plan) {
     const PixelsArgs& a = plan.a;
     const int64_t taps = plan.taps, width = a.width, source_row = a.source_row, code_bytes = Pixel::code_bytes(a);
-    const bool past = plan.past;
+    const Stores stores = plan.stores;
     const Pattern pattern = plan.patterns[0];
     const Scale scale = plan.scale;
     const int64_t single = a.chunks[0].source;
@@ -206,7 +206,7 @@ struct Short {
               State state = reduced<false>(plan, pattern, taps, rows, at + single);
               state.value = scaled(scale, state.value, divisor);
               for (int64_t i = 0; i < repeat; ++i, target += width, code += Coded ? width * code_bytes : 0) {
-                put(a, past, 0, state, target, code);
+                put(a, stores, 0, state, target, code);
               }
             } else {
               row_at<false>(plan, rows, repeat, at, target, code, divisor);

@@ -18,7 +18,7 @@ struct SpreadPairs {
   // Elements 2 * q and 2 * q + 1 of grad_input lie in window q, and (Taps == 3) one of them in its neighbour: without a skip the first
   // and window q - 1, with one the second and window q + 1, which (Taps == 2) is its only one.
   template <int W, int Taps, bool Skips>
-  TP_INLINE static void row(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, bool past) {
+  TP_INLINE static void row(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, Stores stores) {
     for (int64_t q = 0; q < a.length; q += W) {
       q = std::min(q, a.length - W);
       const auto own = sum<W>(rows, q);
@@ -32,8 +32,8 @@ struct SpreadPairs {
       Vec<Lane, W> low, high;
       interleave<Lane, W>(scale(even), scale(odd), low, high);
       if (2 * (q + W) <= a.width) {
-        store_lanes<false, T, Lane, W>(target + 2 * q, low, past);
-        store_lanes<false, T, Lane, W>(target + 2 * q + W, high, past);
+        store_lanes<false, T, Lane, W>(target + 2 * q, low, stores);
+        store_lanes<false, T, Lane, W>(target + 2 * q + W, high, stores);
       } else {
         T ending[2 * W];
         store_lanes<false, T, Lane, W>(ending, low);
@@ -47,25 +47,25 @@ struct SpreadPairs {
     }
   }
   template <int W>
-  TP_INLINE static void row_of(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, bool past) {
+  TP_INLINE static void row_of(const PairsArgs& a, const Rows& rows, T* target, const Scale& scale, Stores stores) {
     if constexpr (W > Forward::least) {
-      if (a.length < W) return row_of<W / 2>(a, rows, target, scale, past);
+      if (a.length < W) return row_of<W / 2>(a, rows, target, scale, stores);
     }
-    if (a.skip == 0) return a.taps == 2 ? row<W, 2, false>(a, rows, target, scale, past) : row<W, 3, false>(a, rows, target, scale, past);
-    a.taps == 2 ? row<W, 2, true>(a, rows, target, scale, past) : row<W, 3, true>(a, rows, target, scale, past);
+    if (a.skip == 0) return a.taps == 2 ? row<W, 2, false>(a, rows, target, scale, stores) : row<W, 3, false>(a, rows, target, scale, stores);
+    a.taps == 2 ? row<W, 2, true>(a, rows, target, scale, stores) : row<W, 3, true>(a, rows, target, scale, stores);
   }
   static void planes(const PairsArgs& a) {
     Final last;
     last.divisor = a.divisor;
     const Scale scale(last);
-    for_staged_rows<T>(a, [&](const T* source, int64_t, int64_t r, T* results, bool past) {
+    for_staged_rows<T>(a, [&](const T* source, int64_t, int64_t r, T* results, Stores stores) {
       Rows rows;
       rows.count = a.first[r + 1] - a.first[r], rows.ahead = a.ahead;
       for (int64_t n = 0; n < rows.count; ++n) rows.of[n] = source + a.rows[a.first[r] + n];
       if (rows.count == 0) {  // no window reads this one
         std::fill_n(results, a.width, T{});
       } else {
-        row_of<N>(a, rows, results, scale, past);
+        row_of<N>(a, rows, results, scale, stores);
       }
     });
   }

@@ -9,14 +9,14 @@ struct Transpose {
   // W by W elements. A round takes rows half of them apart and puts one's elements between the other's; after as many rounds as W has
   // binary digits every element has come to its place.
   template <int W>
-  TP_INLINE static void square(const T* from, int64_t from_step, T* to, int64_t to_step, bool past) {
+  TP_INLINE static void square(const T* from, int64_t from_step, T* to, int64_t to_step, Stores stores) {
     Vec<T, W> row[W], woven[W];
     for (int i = 0; i < W; ++i) row[i] = load_as<Vec<T, W>>(from + i * from_step);
     for (int done = 1; done < W; done *= 2) {
       for (int i = 0; i < W / 2; ++i) interleave<T, W>(row[i], row[i + W / 2], woven[2 * i], woven[2 * i + 1]);
       for (int i = 0; i < W; ++i) row[i] = woven[i];
     }
-    for (int i = 0; i < W; ++i) store_result(to + i * to_step, row[i], past && sizeof(row[i]) == widest_vector);
+    for (int i = 0; i < W; ++i) store_result(to + i * to_step, row[i], past_where(stores, sizeof(row[i]) == widest_vector));
   }
   template <int W>
   TP_INLINE static void band(const TransposeArgs& a, int64_t& i, int64_t begin, int64_t end) {
@@ -24,7 +24,7 @@ struct Transpose {
     T* const to = static_cast<T*>(a.to);
     for (; i + W <= a.rows; i += W) {
       int64_t j = begin;
-      for (; j + W <= end; j += W) square<W>(from + i * a.from_step + j, a.from_step, to + j * a.to_step + i, a.to_step, a.past);
+      for (; j + W <= end; j += W) square<W>(from + i * a.from_step + j, a.from_step, to + j * a.to_step + i, a.to_step, a.stores);
       for (; j < end; ++j) {
         for (int64_t k = i; k < i + W; ++k) to[j * a.to_step + k] = from[k * a.from_step + j];
       }

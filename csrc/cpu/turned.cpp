@@ -22,7 +22,7 @@ int64_t positions_of(const Problem& problem, bool outputs) {
 
 // Rows of a matrix, from_step elements apart, as columns of another.
 void turn(int64_t bytes, const char* from, int64_t from_step, int64_t rows, int64_t columns, char* to) {
-  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, rows, false});
+  kernels().transpose[std::countr_zero(static_cast<uint64_t>(bytes))]({from, from_step, rows, columns, to, rows, Stores::Usual});
 }
 
 }  // namespace

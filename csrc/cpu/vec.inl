@@ -46,11 +46,17 @@ TP_INLINE bool whole_lines(int64_t count) {
   const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
   return bytes % widest_vector == 0 || bytes >= 64 * widest_vector;
 }
-// Of results that would not stay in the caches (past): a store that goes by them, where it fills a part of one line.
+// The lines of results that come after those at p: into the first level, which the stores themselves wait for.
+template <class T>
+TP_INLINE void expect_stores(const T* p, Stores stores) {
+  if (stores == Stores::Early) __builtin_prefetch(reinterpret_cast<const char*>(p) + prefetch_bytes, 0, 3);
+}
+// A result that goes past the caches does so where it fills a part of one line.
 template <class V, class T>
-TP_INLINE void store_result(T* p, V v, [[maybe_unused]] bool past) {
+TP_INLINE void store_result(T* p, V v, Stores stores) {
+  expect_stores(p, stores);
 #if defined(TP_X86)
-  if (past && reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0) {
+  if (stores == Stores::Past && reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0) {
     if constexpr (sizeof(V) == 16) {
       return _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
     } else if constexpr (sizeof(V) == 32) {
@@ -208,11 +214,11 @@ TP_INLINE void interleave(Vec<T, N> even, Vec<T, N> odd, Vec<T, N>& low, Vec<T, 
 }
 // Interleaves two vectors into 2 * N consecutive elements.
 template <class T, int N>
-TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd, bool past = false) {
+TP_INLINE void store_pairs(T* p, Vec<T, N> even, Vec<T, N> odd, Stores stores = Stores::Usual) {
   Vec<T, N> low, high;
   interleave<T, N>(even, odd, low, high);
-  store_result(p, low, past);
-  store_result(p + N, high, past);
+  store_result(p, low, stores);
+  store_result(p + N, high, stores);
 }
 
 // ---- storage <-> lanes -------------------------------------------------------------------------------------------------
@@ -346,12 +352,12 @@ TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
 
 // Storage of a result.
 template <bool Keyed, class T, class Lane, int N>
-TP_INLINE void store_lanes(T* p, Vec<Lane, N> v, bool past) {
+TP_INLINE void store_lanes(T* p, Vec<Lane, N> v, Stores stores) {
   constexpr int bytes = N * static_cast<int>(sizeof(T));
   if constexpr (N > 1 && bytes >= 16) {
     alignas(64) T row[N];
     store_lanes<Keyed, T, Lane, N>(row, v);
-    store_result(p, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(row)), past);
+    store_result(p, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(row)), stores);
   } else {
     store_lanes<Keyed, T, Lane, N>(p, v);
   }

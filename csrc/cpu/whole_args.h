@@ -7,6 +7,11 @@
 
 namespace torch_pooling::cpu {
 
+// How results are stored. Early: their lines are fetched ahead of the stores, for memory that is in no cache makes each store wait.
+// Past: not into the caches, in which they would not stay; only whole lines are, what else there is goes early.
+enum class Stores : uint8_t { Usual, Early, Past };
+constexpr Stores past_where(Stores stores, bool lines) { return stores == Stores::Past && !lines ? Stores::Early : stores; }
+
 // Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results
 // may be left out; codes are bytes. In channels-last (NearLast) target_plane counts pixels, which lie target_pixel elements apart in results. A
 // neighbour outside the plane is left out by the kernel, which is told where planes end.
@@ -20,7 +25,7 @@ struct NearArgs {
   int64_t begin, end;
   int64_t channels, target_pixel;
   double divisor;  // of sums
-  bool past;       // see Final
+  Stores stores;
   bool ahead;      // see WindowsArgs
 };
 
@@ -39,7 +44,8 @@ struct RibbonArgs {
   int64_t rows_at_once;
   void* values;
   void* lane_codes;
-  bool past, ahead;  // see Final and WindowsArgs
+  Stores stores;
+  bool ahead;  // see WindowsArgs
 };
 // What stands for neighbours before a row serves the row before as well.
 constexpr int64_t ribbon_pitch(const RibbonArgs& a) { return std::max(a.length + a.skip_w, a.width + (a.taps_w - 1) * a.step_w - a.skip_w); }
@@ -61,7 +67,8 @@ struct PairsArgs {
   int64_t length, width;
   int64_t taps, skip;
   double divisor;        // of sums
-  bool past, ahead;      // see Final and WindowsArgs
+  Stores stores;
+  bool ahead;      // see WindowsArgs
   void* scratch;         // where rows that go past the caches and are no whole lines are put together, staged_rows of them
   int64_t staged_rows;
 };
