@@ -28,6 +28,7 @@ AFFORDABLE = 4e8  # window elements that torch's float64 answer may touch; beyon
 SLOW = 3.0  # seconds: a peer's call that takes longer is timed once
 SETTLE = 0.004  # seconds: room for another thread pool's workers to stop spinning
 SHORT = 0.05  # seconds: a call that takes longer needs no call before it to wake its threads
+LONG = 0.3  # seconds: after a call that takes longer, others find their memory where it had never been
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,26 @@ class Setting:
 class Handover:
     """A clock for participants with thread pools of their own, whose workers may spin for a while after a call.
 
-    Where the cores change hands they get a moment to stop, and the next one a call that is not counted, to wake its own.
+    Where the cores change hands they get a moment to stop, and the next one a call that is not counted, to wake its own. So does
+    the next one after a LONG call: of memory that was idle for seconds, the host of a virtual machine has taken its maps back.
     """
 
     def __init__(self, clock: Clock, threads: Mapping[Call, str]) -> None:
         self.clock, self.threads = clock, threads
         self.last: str | None = None
+        self.total = 0.0  # seconds, of the last sample
         self.took: dict[Call, float] = {}
 
     def __call__(self, call: Call, times: int) -> float:
-        if self.threads[call] != self.last:
+        moved = self.threads[call] != self.last
+        if moved:
             time.sleep(SETTLE)
-            if self.took.get(call, 0.0) < SHORT:
-                call()
+        if (moved or self.total > LONG) and self.took.get(call, 0.0) < SHORT:
+            call()
         self.last = self.threads[call]
-        total = self.clock(call, times)
-        self.took[call] = total / times
-        return total
+        self.total = self.clock(call, times)
+        self.took[call] = self.total / times
+        return self.total
 
 
 def every(case: Case) -> int:
@@ -187,7 +191,7 @@ def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any, gradients: Gradien
 def sample(calls: Mapping[str, Call], setting: Setting) -> dict[str, list[float]]:
     """Seconds for one call, by name. A peer whose calls take longer than SLOW gets one sample and no turns."""
     threads = {call: PEERS[name].threads if name in PEERS else "torch" for name, call in calls.items()}
-    clock = Handover(setting.clock, threads) if len(set(threads.values())) > 1 else setting.clock
+    clock = Handover(setting.clock, threads)
     alone: dict[str, list[float]] = {}
     for name in calls:
         once = clock(calls[name], 1) if name in PEERS else 0.0
