@@ -25,10 +25,10 @@ from torch_pooling._demo.agreement import compare, furthest, room
 from torch_pooling._demo.stopwatch import Call, Clock, alternate, bytes_saved, cpu_clock, medians
 
 AFFORDABLE = 4e8  # window elements that torch's float64 answer may touch; beyond, only every n-th channel is checked
-SLOW = 3.0  # seconds: a peer's call that takes longer is timed once
+SLOW = 3.0  # seconds: a peer whose forward takes longer is called once, and its training forward is left out
+ALONE = 0.2  # seconds: a peer's call that takes longer is timed once, before the turns: systems take back memory that was idle meanwhile
 SETTLE = 0.004  # seconds: room for another thread pool's workers to stop spinning
 SHORT = 0.05  # seconds: a call that takes longer needs no call before it to wake its threads
-LONG = 0.3  # seconds: after a call that takes longer, others find their memory where it had never been
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,23 @@ class Setting:
 class Handover:
     """A clock for participants with thread pools of their own, whose workers may spin for a while after a call.
 
-    Where the cores change hands they get a moment to stop, and the next one a call that is not counted, to wake its own. So does
-    the next one after a LONG call: of memory that was idle for seconds, the host of a virtual machine has taken its maps back.
+    Where the cores change hands they get a moment to stop, and the next one a call that is not counted, to wake its own.
     """
 
     def __init__(self, clock: Clock, threads: Mapping[Call, str]) -> None:
         self.clock, self.threads = clock, threads
         self.last: str | None = None
-        self.total = 0.0  # seconds, of the last sample
         self.took: dict[Call, float] = {}
 
     def __call__(self, call: Call, times: int) -> float:
-        moved = self.threads[call] != self.last
-        if moved:
+        if self.threads[call] != self.last:
             time.sleep(SETTLE)
-        if (moved or self.total > LONG) and self.took.get(call, 0.0) < SHORT:
-            call()
+            if self.took.get(call, 0.0) < SHORT:
+                call()
         self.last = self.threads[call]
-        self.total = self.clock(call, times)
-        self.took[call] = self.total / times
-        return self.total
+        total = self.clock(call, times)
+        self.took[call] = total / times
+        return total
 
 
 def every(case: Case) -> int:
@@ -189,13 +186,13 @@ def mode_calls(mode: str, pool: Callable[[Any], Any], x: Any, gradients: Gradien
 
 
 def sample(calls: Mapping[str, Call], setting: Setting) -> dict[str, list[float]]:
-    """Seconds for one call, by name. A peer whose calls take longer than SLOW gets one sample and no turns."""
+    """Seconds for one call, by name. A peer whose calls take longer than ALONE gets one sample and no turns."""
     threads = {call: PEERS[name].threads if name in PEERS else "torch" for name, call in calls.items()}
-    clock = Handover(setting.clock, threads)
+    clock = Handover(setting.clock, threads) if len(set(threads.values())) > 1 else setting.clock
     alone: dict[str, list[float]] = {}
     for name in calls:
         once = clock(calls[name], 1) if name in PEERS else 0.0
-        if once > SLOW:
+        if once > ALONE:
             alone[name] = [once]
     turns = {name: call for name, call in calls.items() if name not in alone}
     return {**alternate(turns, seconds=setting.seconds, clock=clock), **alone}

@@ -142,20 +142,6 @@ def test_handover_calls_once_more_where_threads_change() -> None:
     assert counted == ["ours", "ours", "ours", "theirs", "theirs", "ours", "ours"]
 
 
-def test_handover_calls_once_more_after_a_long_call() -> None:
-    counted: list[str] = []
-    ours, theirs = (lambda: counted.append("ours")), (lambda: counted.append("theirs"))
-
-    def clock(call: harness.Call, count: int) -> float:
-        call()
-        return count * (1e-6 if call is ours else 2 * harness.LONG)
-
-    handover = harness.Handover(clock, {ours: "torch", theirs: "torch"})
-    for call in (ours, theirs, ours, ours, theirs, theirs):
-        handover(call, 1)
-    assert counted == ["ours", "ours", "theirs", "ours", "ours", "ours", "theirs", "theirs"]
-
-
 def test_every_promise_has_a_verdict() -> None:
     rows = [row(), row(kind="avg", case="avg 3x3 s1 p1 on 1x8x512x512"), row(mode="training"), row(mode="backward"), row(dtype="bfloat16")]
     rows += [row(memory="fresh"), *(row(kernel=[size] * 2, case=f"max {size}x{size}", taps=size**2, dtype="bfloat16") for size in (31, 101))]
