@@ -26,7 +26,7 @@ from torch_pooling._demo.stopwatch import Call, Clock, alternate, bytes_saved, c
 
 AFFORDABLE = 4e8  # window elements that torch's float64 answer may touch; beyond, only every n-th channel is checked
 SLOW = 3.0  # seconds: a peer whose forward takes longer is called once, and its training forward is left out
-ALONE = 0.2  # seconds: a peer's call that takes longer is timed once, before the turns: systems take back memory that was idle meanwhile
+ALONE = 0.2  # seconds: a peer's call that takes longer is timed once, before the turns: what comes after such calls may be slow for it
 SETTLE = 0.004  # seconds: room for another thread pool's workers to stop spinning
 SHORT = 0.05  # seconds: a call that takes longer needs no call before it to wake its threads
 
