@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def test_handover_calls_once_more_where_threads_change() -> None:
     for call in (ours, ours, theirs, ours):
         handover(call, 1)
     assert counted == ["ours", "ours", "ours", "theirs", "theirs", "ours", "ours"]
+
+
+def test_a_long_call_takes_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "ALONE", 0.01)
+    setting = harness.Setting("cpu", "recycled", 0.01, None, harness.Patience(0))
+    samples = harness.sample({"ours": lambda: None, "torch": lambda: time.sleep(0.02), "copy": lambda: None}, setting)
+    assert len(samples["torch"]) == 1 and len(samples["ours"]) == len(samples["copy"]) >= 3
 
 
 def test_every_promise_has_a_verdict() -> None:

@@ -136,3 +136,16 @@ def test_few_large_tiles(channels: int, kernel: int, each_isa: EachIsa) -> None:
         assert torch.equal(functional.max_pool2d(x, kernel, 1, middle), largest.float()), isa
         values, indices = functional.max_pool2d(x, kernel, 1, middle, return_indices=True)
         assert torch.equal(values, largest.float()) and torch.equal(indices, first), isa
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_windows_that_overlap_are_summed_axis_by_axis(channels_last: bool, each_isa: EachIsa) -> None:
+    """101x101 in float32 lanes: as many roundings as the taps of both axes together, and those of the quotient."""
+    if EMULATED:
+        pytest.skip("about the CPU's lanes")
+    x = content((1, 5, 130, 130), torch.float64, channels_last, "ties").mul_(torch.pi).to(torch.float32)
+    axes = ((101, 1), 1, (50, 0)), ((1, 101), 1, (0, 50))
+    exact, size = (F.avg_pool2d(F.avg_pool2d(wide, *axes[0]), *axes[1]) for wide in (x.double().contiguous(), x.double().contiguous().abs()))
+    for isa in each_isa():
+        error = (functional.avg_pool2d(x, 101, 1, 50).double() - exact).abs() / size
+        assert error.max() <= (2 * 101 + 2) * 2**-24, (isa, float(error.max()) * 2**24)

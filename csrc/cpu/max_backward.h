@@ -154,6 +154,7 @@ class MaxScatter {
   bool in_order_;
   LocateFn locate_;  // null: positions do not fit it
   MaxGradients gradients_;
+  Stores stores_ = Stores::Usual;  // of what leaves a buffer
   bool overlaps_ = false;  // an input may be read by several outputs
   int64_t planes_, inner_;  // channels below a position, 1 in channels-first
   int64_t lanes_;           // of them in lists of origins: all, where they are few, else 1

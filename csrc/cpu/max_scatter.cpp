@@ -7,6 +7,8 @@
 #include <stdexcept>
 
 #include "core/half.h"
+#include "cpu/first_touch.h"
+#include "cpu/gather.h"
 #include "cpu/max_backward.h"
 
 namespace torch_pooling::cpu {
@@ -64,6 +66,8 @@ MaxScatter::MaxScatter(const Problem& problem, const ReduceKernels& sums, Locate
   bool empty = false;
   for (const Axis& axis : problem.axes) empty |= !axis.never_empty();
   if (problem.window_elements() > largest_located || reach > INT32_MAX / 8 || empty) locate_ = nullptr;
+  const int64_t bytes = element_bytes(problem.dtype);
+  stores_ = past_where(stores_for(work() * bytes, gradients.grad_input, problem.input_elements() * bytes), false);
   choose_tiles();
 }
 
@@ -221,7 +225,7 @@ void MaxScatter::scatter_tile(const Tile& tile, Scratch& scratch) const {
   if (!in_place) {
     const int64_t run = inner_ == channels ? tile.positions * channels : channels;
     sums_.finish({target, result, {{planes, target_plane, input_plane}, {tile.positions * channels / run, run, inner_}, {}}, run,
-                  nullptr, {0, 0, 0}, 1, Stores::Early});
+                  nullptr, {0, 0, 0}, 1, stores_});
   }
 }
 
