@@ -22,13 +22,12 @@ from benchmarks.device import CudaClock
 from benchmarks.peers import PEERS, Absent, Ready
 from benchmarks.quiet import BUSY, Patience
 from torch_pooling._demo.agreement import compare, furthest, room
-from torch_pooling._demo.stopwatch import Call, Clock, alternate, bytes_saved, cpu_clock, medians
+from torch_pooling._demo.stopwatch import Call, Clock, alternate, bytes_saved, cpu_clock, medians, ready_clock
 
 AFFORDABLE = 4e8  # window elements that torch's float64 answer may touch; beyond, only every n-th channel is checked
 SLOW = 3.0  # seconds: a peer whose forward takes longer is called once, and its training forward is left out
 ALONE = 0.2  # seconds: a peer's call that takes longer is timed once, before the turns: what comes after such calls may be slow for it
 SETTLE = 0.004  # seconds: room for another thread pool's workers to stop spinning
-SHORT = 0.05  # seconds: a call that takes longer needs no call before it to wake its threads
 
 
 @dataclass(frozen=True)
@@ -43,29 +42,24 @@ class Setting:
 
     @property
     def clock(self) -> Clock:
-        return cpu_clock if self.device == "cpu" else CudaClock()
+        return ready_clock if self.device == "cpu" else CudaClock()
 
 
 class Handover:
     """A clock for participants with thread pools of their own, whose workers may spin for a while after a call.
 
-    Where the cores change hands they get a moment to stop, and the next one a call that is not counted, to wake its own.
+    Where the cores change hands they get a moment to stop.
     """
 
     def __init__(self, clock: Clock, threads: Mapping[Call, str]) -> None:
         self.clock, self.threads = clock, threads
         self.last: str | None = None
-        self.took: dict[Call, float] = {}
 
     def __call__(self, call: Call, times: int) -> float:
         if self.threads[call] != self.last:
             time.sleep(SETTLE)
-            if self.took.get(call, 0.0) < SHORT:
-                call()
         self.last = self.threads[call]
-        total = self.clock(call, times)
-        self.took[call] = total / times
-        return total
+        return self.clock(call, times)
 
 
 def every(case: Case) -> int:
@@ -189,9 +183,10 @@ def sample(calls: Mapping[str, Call], setting: Setting) -> dict[str, list[float]
     """Seconds for one call, by name. A peer whose calls take longer than ALONE gets one sample and no turns."""
     threads = {call: PEERS[name].threads if name in PEERS else "torch" for name, call in calls.items()}
     clock = Handover(setting.clock, threads) if len(set(threads.values())) > 1 else setting.clock
+    once_clock = cpu_clock if setting.device == "cpu" else clock
     alone: dict[str, list[float]] = {}
     for name in calls:
-        once = clock(calls[name], 1) if name in PEERS else 0.0
+        once = once_clock(calls[name], 1) if name in PEERS else 0.0
         if once > ALONE:
             alone[name] = [once]
     turns = {name: call for name, call in calls.items() if name not in alone}

@@ -129,9 +129,10 @@ def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peers.missing(["torch", "jax"]) == {"jax": "no_such_package_anywhere"}
 
 
-def test_handover_calls_once_more_where_threads_change() -> None:
-    counted: list[str] = []
-    ours, theirs = (lambda: counted.append("ours")), (lambda: counted.append("theirs"))
+def test_handover_waits_where_threads_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    ours, theirs = (lambda: heard.append("ours")), (lambda: heard.append("theirs"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: heard.append("pause"))
 
     def clock(call: harness.Call, count: int) -> float:
         call()
@@ -140,7 +141,7 @@ def test_handover_calls_once_more_where_threads_change() -> None:
     handover = harness.Handover(clock, {ours: "torch", theirs: "jax"})
     for call in (ours, ours, theirs, ours):
         handover(call, 1)
-    assert counted == ["ours", "ours", "ours", "theirs", "theirs", "ours", "ours"]
+    assert heard == ["pause", "ours", "ours", "pause", "theirs", "pause", "ours"]
 
 
 def test_a_long_call_takes_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:

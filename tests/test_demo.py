@@ -157,6 +157,19 @@ def test_calls_take_turns() -> None:
     assert samples == {"a": [0.01] * 3, "b": [0.01] * 3}
 
 
+def test_calls_before_those_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now[0])
+
+    def taking(seconds: float) -> Callable[[], None]:
+        return lambda: now.__setitem__(0, now[0] + seconds)
+
+    for seconds, uncounted in ((0.001, 3), (0.02, 2), (0.1, 1)):
+        now[0] = 0.0
+        assert stopwatch.ready_clock(taking(seconds), 2) == pytest.approx(2 * seconds)
+        assert now[0] == pytest.approx((uncounted + 2) * seconds)
+
+
 @pytest.mark.parametrize("count", range(1, 10))
 def test_each_follows_each_equally_often(count: int) -> None:
     rounds = [stopwatch.round_of(count, turn) for turn in range(count * (1 + count % 2))]
