@@ -61,7 +61,8 @@ void expect_first_touch([[maybe_unused]] void* data, int64_t bytes) {
 
 Stores stores_for(int64_t call_bytes, const void* result, int64_t result_bytes) {
   if (call_bytes < early_bytes) return Stores::Usual;
-  return stores_past_caches(call_bytes) && !is_untouched(result, result_bytes) ? Stores::Past : Stores::Early;
+  const bool past = stores_past_caches(call_bytes) || stores_past_caches(result_bytes * 5 / 2);  // a result of half a cache, as measured
+  return past && !is_untouched(result, result_bytes) ? Stores::Past : Stores::Early;
 }
 
 }  // namespace torch_pooling::cpu

@@ -36,7 +36,8 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
   output_strides_ = packed_strides(output_size_);
   work_ = problem.input_elements() + problem.output_elements();
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
-  stores_ = stores_for(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
+  stores_ = past_where(stores_for(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes),
+                       first || input_size_[4] * element_bytes % widest_vector == 0);
   choose_tiles();
 }
 

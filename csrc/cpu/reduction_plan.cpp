@@ -73,7 +73,9 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   result_strides_ = problem_strides(problem, result_size_);
   work_ = problem.input_elements() + problem.output_elements();
   const int64_t results = inverse ? problem.input_elements() : problem.output_elements();
-  stores_ = stores_for(work_ * element_bytes, operands.output, results * element_bytes);
+  // Pixels that share lines: what is stored past the caches beside what is not takes up to ten times as long.
+  stores_ = past_where(stores_for(work_ * element_bytes, operands.output, results * element_bytes),
+                       first || source_size_[4] * element_bytes % widest_vector == 0);
   const int64_t call_bytes = std::max(problem.call_bytes, work_ * element_bytes);
   beyond_ = stores_past_caches(work_ * element_bytes);
   far_ = outgrows_caches(call_bytes);
@@ -135,6 +137,7 @@ bool Reduction::takes_pixels() const {
 bool Reduction::takes_near() const {
   const bool square = modes_[0] == Mode::Identity && views_[1].axis.looks_around() && views_[2].axis.looks_around();
   const bool bytes = codes_ == nullptr || operands_.offset_type == OffsetType::UInt8;
+  if (codes_ != nullptr && kernels_.lane_bytes == 2 && source_size_[4] > 1 && source_size_[4] < kernels_.vector_lanes / 2) return false;  // lanes would be few
   return (source_size_[4] > 1 ? kernels_.near_last : kernels_.near) != nullptr && square && uniform_ && bytes;
 }
 
