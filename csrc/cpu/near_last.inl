@@ -1,6 +1,6 @@
 // The same windows in channels-last: lanes along the channels. Without codes each column of three rows is reduced once, along a row of
-// pixels, and kept for the three outputs that read it; with them taps come in scan order, which decides ties. Included inside a target
-// region, after near.inl.
+// pixels, and kept for the three outputs that read it. With them, taps come in scan order, which decides ties: of some pixels side by
+// side each row's three taps are reduced once, down the rows. Included inside a target region, after near.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
 template <class T, class Lane, bool Keyed, bool Sums, bool Maxima, bool Coded>
@@ -12,6 +12,7 @@ struct NearLast {
   template <int W>
   using State = typename Planes::template State<W>;
   static constexpr int N = full_lanes<Lane>;
+  static constexpr int side_by_side = 4;  // pixels
 
   struct Row {  // of a plane, and its neighbours
     const T* source;
@@ -21,20 +22,15 @@ struct NearLast {
   };
 
   template <int W>
-  TP_INLINE static void look(State<W>& s, const T* p, int64_t number, bool ahead) {
+  TP_INLINE static void look(State<W>& s, const T* p, bool ahead) {
     const Vec<Lane, W> x = Kernel::template load<W>(p, ahead);
     if constexpr (Sums) s.sum = s.sum + x;
-    if constexpr (Maxima) Kernel::template take<W>(s.max, s.code, x, broadcast<Code, W>(static_cast<Code>(number)));
-  }
-  template <int W>
-  TP_INLINE static State<W> first_of(const T* p, int64_t number) {
-    const Vec<Lane, W> x = load_lanes<Keyed, T, Lane, W>(p);
-    return {x, x, broadcast<Code, W>(static_cast<Code>(number))};
+    if constexpr (Maxima) s.max = Planes::R::step(s.max, x);
   }
   template <int W>
   TP_INLINE static void join(State<W>& s, const State<W>& x) {
     if constexpr (Sums) s.sum = s.sum + x.sum;
-    if constexpr (Maxima) Kernel::template take<W>(s.max, s.code, x.max, x.code);
+    if constexpr (Maxima) s.max = Planes::R::step(s.max, x.max);
   }
   template <int W>
   TP_INLINE static void put(const NearArgs& a, int64_t pixel, int64_t c, const State<W>& s, const Scale& scale) {
@@ -55,12 +51,12 @@ struct NearLast {
   TP_INLINE static Column<W, U> column(const T* p, const Row& row) {
     const int64_t up = row.up, down = row.down;
     Column<W, U> v;
-    for (int u = 0; u < U; ++u) v.of[u] = first_of<W>(p + u * W, 0);
+    for (int u = 0; u < U; ++u) v.of[u].sum = v.of[u].max = load_lanes<Keyed, T, Lane, W>(p + u * W);
     if (up != 0) {
-      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + up + u * W, 0, false);
+      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + up + u * W, false);
     }
     if (down != 0) {
-      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + down + u * W, 0, row.ahead);
+      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + down + u * W, row.ahead);
     }
     return v;
   }
@@ -86,57 +82,104 @@ struct NearLast {
       left = here, here = right;
     }
   }
-  template <int W, int U>
-  TP_INLINE static void by_taps(const NearArgs& a, const Row& row, int64_t c, const Scale& scale) {
-    for (int64_t x = 0; x < a.length; ++x) {
-      const int64_t from = x > 0 ? -1 : 0, to = x + 1 < a.length ? 1 : 0;
-      const T* const p = row.source + x * a.channels + c;
-      State<W> s[U];
-      bool any = false;
-      for (int64_t y = row.up != 0 ? -1 : 0; y <= (row.down != 0 ? 1 : 0); ++y) {
-        const T* const taps = p + (y < 0 ? row.up : y * row.down);
-        for (int64_t t = from; t <= to; ++t) {
-          const int64_t number = 3 * (y + 1) + 1 + t;
-          for (int u = 0; u < U; ++u) {
-            const T* const at = taps + t * a.channels + u * W;
-            if (!any) {
-              s[u] = first_of<W>(at, number);
-            } else {
-              look<W>(s[u], at, number, y > 0 && row.ahead);
-            }
-          }
-          any = true;
-        }
+
+  // Three pixels around each of X of a row, side by side. Inner: the row neither begins nor ends there.
+  template <int W, int X, bool Inner>
+  TP_INLINE static void across(State<W> (&s)[X], const T* p, int64_t step, bool begins, bool ends, bool ahead) {
+    Vec<Lane, W> left{}, here = load_lanes<Keyed, T, Lane, W>(p);
+    if (Inner || !begins) left = load_lanes<Keyed, T, Lane, W>(p - step);
+    for (int i = 0; i < X; ++i, p += step) {
+      const bool first = !Inner && i == 0 && begins, last = !Inner && i == X - 1 && ends;
+      Vec<Lane, W> right{};
+      if (!last) right = Kernel::template load<W>(p + step, ahead);
+      if constexpr (Sums) s[i].sum = left + here + right;
+      if constexpr (Maxima) {
+        s[i].max = first ? here : left;
+        s[i].code = broadcast<Code, W>(static_cast<Code>(first));
+        if (!first) Kernel::template take<W>(s[i].max, s[i].code, here, broadcast<Code, W>(1));
+        if (!last) Kernel::template take<W>(s[i].max, s[i].code, right, broadcast<Code, W>(2));
       }
-      for (int u = 0; u < U; ++u) put<W>(a, row.pixel + x, c + u * W, s[u], scale);
+      left = here, here = right;
     }
   }
-  template <int W, int U>
-  TP_INLINE static void some(const NearArgs& a, const Row& row, int64_t c, const Scale& scale) {
-    if constexpr (Coded) {
-      by_taps<W, U>(a, row, c, scale);
-    } else {
-      by_columns<W, U>(a, row, c, scale);
+  // A row's taps come to what was found above.
+  template <int W>
+  TP_INLINE static void down(State<W>& s, const State<W>& x, Code first) {
+    if constexpr (Sums) s.sum = s.sum + x.sum;
+    if constexpr (Maxima) Kernel::template take<W>(s.max, s.code, x.max, x.code + broadcast<Code, W>(first));
+  }
+  // Channels [c, c + W) of X pixels from x on, in all rows of a plane that are asked for.
+  template <int W, int X, bool Inner>
+  TP_INLINE static void by_rows(const NearArgs& a, int64_t plane, int64_t x, int64_t c, const Scale& scale) {
+    const int64_t step = a.channels;
+    const T* const source = static_cast<const T*>(a.source) + plane * a.source_plane + x * step + c;
+    const bool begins = x == 0, ends = x + X == a.length;
+    auto row = [&](State<W> (&s)[X], int64_t r) __attribute__((always_inline)) {
+      across<W, X, Inner>(s, source + r * a.length * step, step, begins, ends, a.ahead);
+    };
+    State<W> above[X] = {}, here[X], below[X] = {};
+    if (a.begin > 0) row(above, a.begin - 1);
+    row(here, a.begin);
+    int64_t pixel = plane * a.target_plane + a.begin * a.length + x;
+    for (int64_t r = a.begin; r < a.end; ++r, pixel += a.length) {
+      const bool more = r + 1 < a.rows;
+      if (more) row(below, r + 1);
+      for (int i = 0; i < X; ++i) {
+        State<W> s = above[i];
+        if (r > 0) {
+          down<W>(s, here[i], 3);
+        } else {
+          s = here[i];
+          s.code = s.code + broadcast<Code, W>(3);
+        }
+        if (more) down<W>(s, below[i], 6);
+        put<W>(a, pixel + i, c, s, scale);
+        above[i] = here[i], here[i] = below[i];
+      }
+    }
+  }
+  template <int W>
+  TP_INLINE static void strip(const NearArgs& a, int64_t plane, int64_t c, int64_t x, const Scale& scale) {
+    constexpr int X = side_by_side;
+    if (a.length < X) return by_rows<W, 1, false>(a, plane, x, c, scale);
+    x > 0 && x + X < a.length ? by_rows<W, X, true>(a, plane, x, c, scale) : by_rows<W, X, false>(a, plane, x, c, scale);
+  }
+  TP_INLINE static void plane_by_rows(const NearArgs& a, int64_t plane, const Scale& scale) {
+    const int64_t step = a.length < side_by_side ? 1 : side_by_side;
+    for (int64_t x = 0; x < a.length; x += step) {
+      const int64_t from = std::min(x, a.length - step);
+      if (a.channels < N) {
+        for_lanes<Lane>(a.channels, [&](auto width, int64_t i) { strip<decltype(width)::value>(a, plane, i, from, scale); });
+        continue;
+      }
+      for (int64_t c = 0; c < a.channels; c += N) strip<N>(a, plane, std::min(c, a.channels - N), from, scale);
     }
   }
 
+  static void plane_by_columns(const NearArgs& a, int64_t plane, const Scale& scale) {
+    constexpr int U = 4;
+    const int64_t line = a.length * a.channels;
+    for (int64_t r = a.begin; r < a.end; ++r) {
+      const Row row{static_cast<const T*>(a.source) + plane * a.source_plane + r * line, r > 0 ? -line : 0, r + 1 < a.rows ? line : 0,
+                    plane * a.target_plane + r * a.length, a.ahead};
+      int64_t c = 0;
+      for (; c + U * N <= a.channels; c += U * N) by_columns<N, U>(a, row, c, scale);
+      if (a.channels < N) {
+        for_lanes<Lane>(a.channels, [&](auto width, int64_t i) { by_columns<decltype(width)::value, 1>(a, row, i, scale); });
+        continue;
+      }
+      for (; c < a.channels; c += N) by_columns<N, 1>(a, row, std::min(c, a.channels - N), scale);
+    }
+  }
   static void planes(const NearArgs& a) {
     Final last;
     last.divisor = a.divisor;
     const Scale scale(last);
-    constexpr int U = 4;
-    const int64_t line = a.length * a.channels;
     for (int64_t p = 0; p < a.planes; ++p) {
-      for (int64_t r = a.begin; r < a.end; ++r) {
-        const Row row{static_cast<const T*>(a.source) + p * a.source_plane + r * line, r > 0 ? -line : 0, r + 1 < a.rows ? line : 0,
-                      p * a.target_plane + r * a.length, a.ahead};
-        int64_t c = 0;
-        for (; c + U * N <= a.channels; c += U * N) some<N, U>(a, row, c, scale);
-        if (a.channels < N) {
-          for_lanes<Lane>(a.channels, [&](auto width, int64_t i) { some<decltype(width)::value, 1>(a, row, i, scale); });
-          continue;
-        }
-        for (; c < a.channels; c += N) some<N, 1>(a, row, std::min(c, a.channels - N), scale);
+      if constexpr (Coded) {
+        plane_by_rows(a, p, scale);
+      } else {
+        plane_by_columns(a, p, scale);
       }
     }
   }

@@ -32,7 +32,7 @@ ReduceKernels reduce_kernels() {
     k.near_last = &NearLast<T, Lane, Keyed, !R::is_max, R::is_max, Coded>::planes;
   } else if constexpr (Keyed) {
     k.near = &Near<T, Lane, Keyed, false, true, Coded>::planes;
-    if constexpr (!Coded) k.near_last = &NearLast<T, Lane, Keyed, false, true, Coded>::planes;  // nine keys a tap cost more
+    k.near_last = &NearLast<T, Lane, Keyed, false, true, Coded>::planes;
   }
   if constexpr (R::is_max && full_lanes<Lane> > 1 && (same || Keyed || (sizeof(T) == 1 && sizeof(Lane) == 2))) {
     k.ribbon = &Ribbon<R, Keyed, Coded, T, Lane>::planes;
