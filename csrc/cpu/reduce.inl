@@ -7,6 +7,7 @@ template <class R, bool Keyed, bool Coded, class S, class Lane, bool Storage>
 struct Reduce {
   using Code = CodeOf<Lane>;
   template <class Other> using With = Reduce<R, Keyed, Coded, S, Other, Storage>;
+  using Plain = Reduce<R, Keyed, false, S, Lane, Storage>;
   static constexpr int N = full_lanes<Lane>;
   static constexpr int64_t few_taps = 8;
 

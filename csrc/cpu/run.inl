@@ -11,6 +11,7 @@ struct Run {
     return Kernel::template load<W>(p, Far);
   }
 
+  static constexpr int64_t near_bytes = 512;  // of a window of which sixteen may be looked at twice
   static constexpr int states = Coded ? 2 : R::is_max ? 4 : 0;  // vectors that take taps in turn; of sums it depends on the width
   template <int W>
   static constexpr int states_of = states > 0 ? states : W == full_lanes<Lane> ? 4 : 8;
@@ -86,13 +87,7 @@ struct Run {
   template <int W>
   TP_INLINE static Vec<Lane, together<W>> put_together(const Vec<Lane, W>* all, const S* s, int64_t apart) {
     constexpr int K = together<W>;
-    auto joined = across_all<W, K>(all);
-    Vec<Lane, K> found;
-    if constexpr (W == K) {
-      found = joined;
-    } else {
-      found = halves<Lane, W>(joined).low;
-    }
+    Vec<Lane, K> found = across_all<Lane, W, K>(all, [](auto a, auto b) { return R::step(a, b); });
     if constexpr (R::is_max && std::is_floating_point_v<Lane>) {
       Lane each[K];
       store_as(each, found);
@@ -105,30 +100,76 @@ struct Run {
     }
     return found;
   }
+  // Of so many vectors what is left of each when its halves are put together again and again.
+  template <class E, int W, int K, class Step>
+  TP_INLINE static Vec<E, K> across_all(const Vec<E, W>* all, Step step) {
+    const auto joined = join_all<E, W, K>(all, step);
+    if constexpr (W == K) {
+      return joined;
+    } else {
+      return halves<E, W>(joined).low;
+    }
+  }
   // K groups of lanes, in order, each holding so much of one vector as is left of it when 1, 2, 4, ... are put into one.
-  template <int W, int K>
-  TP_INLINE static Vec<Lane, W> across_all(const Vec<Lane, W>* all) {
+  template <class E, int W, int K, class Step>
+  TP_INLINE static Vec<E, W> join_all(const Vec<E, W>* all, Step step) {
     if constexpr (K == 1) {
       return *all;
     } else {
-      const auto one = across_all<W, K / 2>(all), other = across_all<W, K / 2>(all + K / 2);
-      auto found = halved<W, W / (K / 2), K / 2>(one, other);
-      if constexpr (K == together<W> && W == 2 * K) found = halved<W, 2, K>(found, found);
+      const auto one = join_all<E, W, K / 2>(all, step), other = join_all<E, W, K / 2>(all + K / 2, step);
+      auto found = halved<E, W, W / (K / 2), K / 2>(one, other, step);
+      if constexpr (K == together<W> && W == 2 * K) found = halved<E, W, 2, K>(found, found, step);
       return found;
     }
   }
   // Groups of G lanes, so many in either vector: halves of each on top of each other.
-  template <int W, int G, int Groups>
-  TP_INLINE static Vec<Lane, W> halved(Vec<Lane, W> one, Vec<Lane, W> other) {
+  template <class E, int W, int G, int Groups, class Step>
+  TP_INLINE static Vec<E, W> halved(Vec<E, W> one, Vec<E, W> other, Step step) {
     return [&]<int... I>(std::integer_sequence<int, I...>) {
-      return R::step(TP_SHUFFLE(Lane, W, one, other, place_in<W, G, Groups>(I)...),
-                     TP_SHUFFLE(Lane, W, one, other, place_in<W, G, Groups>(I) + G / 2 ...));
+      return step(TP_SHUFFLE(E, W, one, other, place_in<W, G, Groups>(I)...),
+                  TP_SHUFFLE(E, W, one, other, place_in<W, G, Groups>(I) + G / 2 ...));
     }(std::make_integer_sequence<int, W>{});
   }
   template <int W, int G, int Groups>
   static constexpr int place_in(int lane) {
     const int group = lane / (G / 2);
     return group / Groups * W + group % Groups * G + lane % (G / 2);
+  }
+  // Their taps, in a second look: where each maximum lies first or, if it is a NaN, last, which is the NaN that counts.
+  template <int W>
+  TP_INLINE static Vec<Code, together<W>> locate_together(const S* s, int64_t taps, int64_t apart, Vec<Lane, together<W>>& found) {
+    constexpr int K = together<W>;
+    const auto ramp = lane_numbers<W>(), none = broadcast<Code, W>(std::numeric_limits<Code>::max());
+    Lane each[K];
+    store_as(each, found);
+    Vec<Code, W> places[K];
+    bool alike = false;  // with other bits than those that count
+    for (int k = 0; k < K; ++k) {
+      const S* const p = s + k * apart;
+      const bool nan = R::beats(each[k], each[k]);
+      alike |= nan || each[k] == 0;
+      if (nan) {
+        int64_t last = taps - 1;
+        while (!R::beats(load<1>(p + last), load<1>(p + last))) --last;
+        places[k] = broadcast<Code, W>(static_cast<Code>(last));
+        continue;
+      }
+      const auto best = broadcast<Lane, W>(each[k]);
+      places[k] = none;
+      for (int64_t t = 0; t < taps; t += W) {
+        const int64_t from = std::min(t, taps - W);
+        const auto place = select(Vec<Code, W>(R::beats(best, load<W>(p + from))), none, ramp + broadcast<Code, W>(static_cast<Code>(from)));
+        places[k] = select(place < places[k], place, places[k]);
+      }
+    }
+    const auto numbers = across_all<Code, W, K>(places, [](auto a, auto b) { return select(a < b, a, b); });
+    if (alike) {
+      Code number[K];
+      store_as(number, numbers);
+      for (int k = 0; k < K; ++k) each[k] = load<1>(s + k * apart + number[k]);
+      found = load_as<Vec<Lane, K>>(each);
+    }
+    return numbers;
   }
   // Of two zeros the first wins, here as where taps come one by one: all lanes are equals. Where zeros are many, the first tap is one.
   TP_INLINE static Lane first_zero(const S* s, Lane value) {
@@ -277,6 +318,17 @@ struct Run {
         }, one);
         return true;
       }
+    } else if (window.taps * static_cast<int64_t>(sizeof(S)) <= near_bytes) {
+      using Values = Run<typename Kernel::Plain, R, false, S, Lane, Far>;
+      Code* const numbers = static_cast<Code*>(a.target_code);
+      for_loops_of<together<W>>(loops, [&](int64_t source, int64_t target, int64_t apart) __attribute__((always_inline)) {
+        constexpr int K = together<W>;
+        auto found = Values::template run_together<W>(first + source, window.taps, apart);
+        const auto taps = locate_together<W>(first + source, window.taps, apart, found) + broadcast<Code, K>(static_cast<Code>(window.tap));
+        store_as(results + target, found);
+        store_as(numbers + target, taps * broadcast<Code, K>(static_cast<Code>(a.code_scale)));
+      }, one);
+      return true;
     }
     for_loops(loops, one);
     return true;
