@@ -243,6 +243,7 @@ struct FlatArgs {
   int64_t begin, end, total;
   const FlatTap* taps;
   int64_t tap_count;
+  Stores stores;
 };
 
 // Where outputs point to: positions[o * channels + c] = (base + origins[o] + the distance of tap codes[o * code_pixel + c] from its

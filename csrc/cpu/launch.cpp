@@ -138,7 +138,7 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   const bool in_order = way == MaxWay::Scatter && overlaps && MaxPermuted::serves_somewhere(problem, table.pull[dtype], false);
   const auto scatter = [&] { return MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients, in_order); };
   switch (way) {
-    case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], gradients));
+    case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], element_bytes(problem.dtype), gradients));
     case MaxWay::Scatter:
       if (permuted(false)) return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
       return run(scatter());

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cpu/first_touch.h"
+
 namespace torch_pooling::cpu {
 namespace {
 
@@ -70,8 +72,10 @@ MaxWay choose_max_way(const Problem& problem, OffsetType type) {
   return comb.step == 1 && comb.advance <= 4 && !mostly_outside ? MaxWay::PullLanes : MaxWay::Scatter;
 }
 
-MaxFlat::MaxFlat(const Problem& problem, const PullKernels& pull, const MaxGradients& gradients)
-    : args_{gradients.grad_output, gradients.offsets, gradients.grad_input, 0, 0, problem.input_elements(), nullptr, 0} {
+MaxFlat::MaxFlat(const Problem& problem, const PullKernels& pull, int64_t element_bytes, const MaxGradients& gradients)
+    : args_{gradients.grad_output, gradients.offsets, gradients.grad_input, 0, 0, problem.input_elements(), nullptr, 0, Stores::Usual} {
+  const int64_t bytes = args_.total * element_bytes;
+  args_.stores = stores_for(2 * bytes, gradients.grad_input, bytes);
   kernel_ = pull.flat[static_cast<int>(gradients.offset_type)];
   const Axis* const axes = problem.axes;
   const int64_t inner = problem.layout == Layout::ChannelsLast ? problem.channels : 1;

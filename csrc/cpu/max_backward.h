@@ -34,7 +34,7 @@ inline int64_t offset_of(const Strides& strides, const Range (&box)[dimensions])
 
 class MaxFlat {
  public:
-  MaxFlat(const Problem& problem, const PullKernels& pull, const MaxGradients& gradients);
+  MaxFlat(const Problem& problem, const PullKernels& pull, int64_t element_bytes, const MaxGradients& gradients);
   int64_t tiles() const;
   int64_t work() const { return 2 * args_.total; }
   void run(int64_t begin, int64_t end) const;

@@ -316,17 +316,28 @@ struct FlatPull {
     const T* const grads = static_cast<const T*>(a.grads) + p;
     const Stored* const codes = static_cast<const Stored*>(a.codes) + p;
     Vec<Lane, W> total[U] = {};
-    for (int u = 0; u < U; ++u) prefetch_beyond(grads + u * W + lead), prefetch_beyond(codes + u * W + lead);
+    for (int u = 0; u < U; ++u) prefetch_beyond(grads + u * W + lead);
+    prefetch_beyond(codes + lead);
     const int64_t count = Taps == 0 ? a.tap_count : Taps;
     for (int64_t t = 0; t < count; ++t) {
       const int64_t back = a.taps[t].distance;
       const Code wanted = static_cast<Code>(a.taps[t].code);
+#if TP_VECTOR_BYTES == 64
+      if constexpr (W * U == 64 && std::is_same_v<Lane, float> && std::is_same_v<Stored, uint8_t>) {  // codes as bytes, all at once
+        const __mmask64 taken = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(codes - back), _mm512_set1_epi8(static_cast<char>(wanted)));
+        for (int u = 0; u < U; ++u) {
+          const auto grad = (__m512)load_lanes<false, T, Lane, W>(grads - back + u * W), before = (__m512)total[u];
+          total[u] = (Vec<Lane, W>)_mm512_mask_add_ps(before, static_cast<__mmask16>(taken >> (u * W)), before, grad);
+        }
+        continue;
+      }
+#endif
       for (int u = 0; u < U; ++u) {
         total[u] = total[u] + One::template taken<W>(grads - back + u * W, codes - back + u * W, wanted);
       }
     }
     T* const target = static_cast<T*>(a.target) + p;
-    for (int u = 0; u < U; ++u) store_lanes<false, T, Lane, W>(target + u * W, total[u]);
+    for (int u = 0; u < U; ++u) store_lanes<false, T, Lane, W>(target + u * W, total[u], a.stores);
   }
   // An element near an end of the tensor.
   static void lone(const FlatArgs& a, int64_t p) {
