@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import cache
 
@@ -27,6 +25,7 @@ from torch.nn import functional as theirs
 
 from benchmarks import copying, memory
 from torch_pooling import functional as ours
+from torch_pooling._demo.stopwatch import alternate, medians
 
 Call = Callable[[Tensor], Tensor]
 SHAPES = ((32, 512, 32, 32), (32, 64, 112, 112), (64, 1024, 16, 16))
@@ -118,22 +117,15 @@ ROWS: list[tuple[str, Call, list[Call], list[Call], float, float]] = [
 ]
 
 
-def medians(calls: list[Call], input: Tensor, rounds: int) -> list[float]:
-    """Milliseconds."""
-    times: list[list[float]] = [[] for _ in calls]
-    for turn in range(rounds + 1):
-        for call, found in zip(calls, times, strict=True):
-            begin = time.perf_counter()
-            call(input)
-            if turn > 0:
-                found.append((time.perf_counter() - begin) * 1e3)
-    return [statistics.median(found) for found in times]
+def milliseconds(calls: list[Call], input: Tensor, seconds: float) -> list[float]:
+    samples = alternate({str(place): lambda call=call: call(input) for place, call in enumerate(calls)}, seconds=seconds, least=9)  # type: ignore[misc]
+    return [value * 1e3 for value in medians(samples).values()]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a regular expression that names of operators must match")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row, all calls together")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", choices=memory.MODES, default="recycled")
     options = parser.parse_args()
@@ -142,7 +134,7 @@ def main() -> int:
     missed = 0
     modules = peers()
     streaming = copying.compile_streaming()
-    print(f"{options.threads} threads, {options.memory} memory, float32, medians of {options.rounds}, ms")
+    print(f"{options.threads} threads, {options.memory} memory, float32, medians, ms")
     print("| operator | input | layout | ours | slowest part | ratio | limit | compositions | times faster | limit | copies |")
     print("|" + "---|" * 11)
     for shape in SHAPES:
@@ -155,7 +147,7 @@ def main() -> int:
                 names, compositions = ["ours", "torch", *theirs_too], [*composed_of, *theirs_too.values()]
                 copies = copying.copies_into(input, streaming) if name == "mixed_pool" else []
                 with torch.inference_mode():
-                    own, *others = medians([pool, *parts, *compositions, *(lambda _, copy=copy: copy() for copy in copies)], input, options.rounds)
+                    own, *others = milliseconds([pool, *parts, *compositions, *(lambda _, copy=copy: copy() for copy in copies)], input, options.seconds)
                 copied = [others.pop() for _ in copies][::-1]
                 part, composed = max(others[: len(parts)]), others[len(parts) :]
                 faster = min(composed) / own if composed else 0.0
