@@ -147,7 +147,8 @@ def main() -> int:
                 names, compositions = ["ours", "torch", *theirs_too], [*composed_of, *theirs_too.values()]
                 copies = copying.copies_into(input, streaming) if name == "mixed_pool" else []
                 with torch.inference_mode():
-                    own, *others = milliseconds([pool, *parts, *compositions, *(lambda _, copy=copy: copy() for copy in copies)], input, options.seconds)
+                    ignoring = [lambda _, copy=copy: copy() for copy in copies]
+                    own, *others = milliseconds([pool, *parts, *compositions, *ignoring], input, options.seconds)
                 copied = [others.pop() for _ in copies][::-1]
                 part, composed = max(others[: len(parts)]), others[len(parts) :]
                 faster = min(composed) / own if composed else 0.0
