@@ -135,7 +135,7 @@ struct Run {
     const int group = lane / (G / 2);
     return group / Groups * W + group % Groups * G + lane % (G / 2);
   }
-  // Their taps, in a second look: where each maximum lies first or, if it is a NaN, last, which is the NaN that counts.
+  // The taps of windows put together, in a second look: where each maximum lies first or, if it is a NaN, last, which is the NaN that counts.
   template <int W>
   TP_INLINE static Vec<Code, together<W>> locate_together(const S* s, int64_t taps, int64_t apart, Vec<Lane, together<W>>& found) {
     constexpr int K = together<W>;
