@@ -49,8 +49,8 @@ def alternate(calls: Mapping[str, Call], *, seconds: float, least: int = 5, cloc
     """Seconds for one call, sample by sample; the calls take turns; each begins a round, and follows each other, equally often.
 
     So a machine that slows down for a while slows all of them, and what one leaves in the caches serves all of them. `seconds` is
-    for all calls together, those that do not count included; each gets `least` samples whatever they take, except that nobody waits for more than ten times `seconds`
-    and three samples.
+    for all calls together, those that do not count included; each gets `least` samples whatever they take, except that nobody waits
+    for more than ten times `seconds` and three samples.
     """
     names = list(calls)
     times: dict[str, int] = {}
