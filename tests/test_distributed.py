@@ -86,5 +86,5 @@ assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_Whe
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), str(ROOT)])}
     for first, second in ((ours, looked_for), ("import torch.distributed.tensor", "import torch_pooling")):
         done = subprocess.run([sys.executable, "-c", program.format(first=first, second=second)],
-                              capture_output=True, text=True, env=environment, timeout=120)
+                              capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr
