@@ -123,16 +123,17 @@ test-emulated: build/emulated-plain/built build/emulated-sanitized/built
 	cd build/emulated-sanitized && $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) \
 	  $(addprefix ../../,$(SANITIZED_TESTS))
 
-# The CPU's own kernels, with every test that does not start a compiler or measure memory; then its threads, without torch.
-# One process each, for what one of them finds ends it.
+# The CPU's own kernels, with every test that does not start a compiler or measure memory; then the ordinary build, for leaks; then the
+# kernels' threads, without torch. One process each, for what one of them finds ends it.
 build/sanitized/built: $(VENV)/requirements.stamp setup.py $(EMULATED_SOURCES)
 	@echo "== compiling the CPU kernels with sanitizers"
 	@TORCH_POOLING_SANITIZE=1 $(IN_VENV) setup.py --quiet build --build-lib build/sanitized --build-temp build/sanitized-objects
 	@touch $@
 
-sanitize: build/sanitized/built
-	cd build/sanitized && LEAKS=1 $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) \
+sanitize: build/sanitized/built $(BUILT)
+	cd build/sanitized && $(IN_VENV_HERE) ../../tests/sanitizers/run.py pytest -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) \
 	  $(addprefix ../../,$(TESTS))
+	$(IN_VENV) tests/sanitizers/run.py leaks -n $(WORKERS) -m "not slow and not large" $(PYTEST_ARGS) $(TESTS)
 	$(IN_VENV) tests/sanitizers/run.py threads build/sanitized-threads
 
 # Lines of the CPU's sources and of torch_pooling/ that the suite runs; what of them never ran, by number.

@@ -6,10 +6,17 @@ since pytest-xdist fills the cores; `threads` sets another number for the length
 """
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 
 import pytest
+
+if "LEAKS" in os.environ:  # sanitizers/run.py: thousands of records of what is kept from its import on would crowd out others
+    ctypes.CDLL(None).__lsan_disable()
+    import torch_pooling  # noqa: F401
+
+    ctypes.CDLL(None).__lsan_enable()
 import torch
 
 from emulated import reason_to_skip

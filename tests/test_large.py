@@ -152,3 +152,43 @@ def test_gradients_in_one_row_of_more_than_2_to_the_31(pool: Callable[..., Tenso
     if pool is functional.max_pool1d:
         (gradient,) = torch.autograd.grad(functional.global_max_pool(leaf), leaf, torch.ones(1, 1, 1, dtype=torch.float16))
         assert gradient[..., -3].item() == 1 and int(torch.count_nonzero(gradient)) == 1
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("pool", [functional.adaptive_max_pool2d, functional.adaptive_avg_pool2d])
+def test_adaptive_windows(pool: Callable[..., Tensor], layout: str) -> None:
+    """2.2e9 elements of float16 in 35 planes, forward and backward, windows of two sizes an axis, whose sums are exact in float32: samples
+    have the bits of the same call on each alone."""
+    samples, channels, rows, columns = 5, 7, 8192, 7500
+    flat = pattern(samples * channels * rows * columns, torch.float16, 16)
+    assert flat.numel() > 2**31
+    if layout == "channels_first":
+        leaf = flat.view(samples, channels, rows, columns)
+    else:
+        leaf = flat.view(samples, rows, columns, channels).permute(0, 3, 1, 2)
+    parts = {sample: leaf[sample : sample + 1].clone().requires_grad_() for sample in (0, 4)}
+    output = pool(leaf.requires_grad_(), (7, 11))
+    grad = pattern(output.numel(), torch.float16, 16).view(output.shape)
+    (gradient,) = torch.autograd.grad(output, leaf, grad)
+    for sample, part in parts.items():
+        expected = pool(part, (7, 11))
+        assert torch.equal(output[sample : sample + 1], expected)
+        assert torch.equal(gradient[sample : sample + 1], torch.autograd.grad(expected, part, grad[sample : sample + 1])[0])
+    assert bool(gradient[4, -1, rows // 7 * 6 :, columns // 11 * 10 :].any())
+
+
+def test_one_volume_in_channels_last() -> None:
+    """One item of 2.2e9 elements of float16: values, indices and a gradient at its ends."""
+    channels, depth, height, width = 64, 258, 400, 330
+    flat = pattern(channels * depth * height * width, torch.float16, 16)
+    leaf = flat.view(1, depth, height, width, channels).permute(0, 4, 1, 2, 3)
+    assert leaf.numel() > 2**31
+    parts = {first: leaf[:, :, first : first + 2].clone().requires_grad_() for first in (0, 128, 256)}
+    output, indices = functional.max_pool3d(leaf.requires_grad_(), 2, return_indices=True)
+    grad = pattern(output.numel(), torch.float16, 16).view(output.shape)
+    (gradient,) = torch.autograd.grad(output, leaf, grad)
+    for first, part in parts.items():
+        plane = slice(first // 2, first // 2 + 1)
+        expected, places = functional.max_pool3d(part, 2, return_indices=True)
+        assert torch.equal(output[:, :, plane], expected) and torch.equal(indices[:, :, plane], places + first * height * width)
+        assert torch.equal(gradient[:, :, first : first + 2], torch.autograd.grad(expected, part, grad[:, :, plane])[0])

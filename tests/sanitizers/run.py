@@ -2,7 +2,9 @@
 """Sanitizers on the CPU's own kernels and on the emulated ones, and another processor: `make sanitize`, `test-emulated`, `test-aarch64`.
 
 run.py pytest ARGS     pytest under AddressSanitizer and UBSan, whose runtimes must be loaded before Python: any finding ends the
-                       process. Of leaks those are counted that have our library on the stack (Python itself never frees all).
+                       process.
+run.py leaks ARGS      pytest, on an ordinary build, under LeakSanitizer alone. Leaks are counted that have our library on the stack
+                       (Python itself never frees all); planted ones, a tensor and a node of a graph, must be reported.
 run.py threads FOLDER  builds threads.cpp and csrc/cpu without torch, under ThreadSanitizer and under AddressSanitizer and UBSan with
                        libstdc++'s assertions, and runs both; a planted race must be reported.
 run.py aarch64 FOLDER  builds the same for this processor and for ARM's, with Debian's cross compiler, and holds the results of the latter,
@@ -47,21 +49,53 @@ def run_pytest(arguments: list[str]) -> int:
             "LD_PRELOAD": ":".join(library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")),  # of what throws, too
             # What asks for more memory than there is gets none, as without a sanitizer; what is freed is kept from use for the next
             # 16 MiB of freed blocks, not 256, so that memory still stops growing (tests/test_load.py).
-            "ASAN_OPTIONS": f"detect_leaks={os.environ.get('LEAKS', '0')}:detect_stack_use_after_return=0:allocator_may_return_null=1:"
-            "quarantine_size_mb=16",
-            "LSAN_OPTIONS": f"exitcode=0:log_path={folder}/leaks",
+            "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1:quarantine_size_mb=16:"
+            f"log_path={folder}/report",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         }
         code = subprocess.run([sys.executable, "-m", "pytest", *arguments], env=environment).returncode
-        reports = [Path(path).read_text() for path in glob(f"{folder}/leaks*")]
-    leaks = our_leaks("".join(reports))
-    # The options of leaks are those of all reports: errors end a process with status 0, and are told here.
+        reports = [Path(path).read_text() for path in glob(f"{folder}/report*")]
     errors = [report for report in reports if "ERROR: AddressSanitizer" in report]
-    for found in (*leaks, *errors):
+    for found in errors:
         print(found)
-    if leaks:
-        print(f"{len(leaks)} leaks with torch_pooling on the stack")
-    return code or int(bool(leaks or errors))
+    return code or int(bool(errors))
+
+
+# A result and the graph behind another are never freed.
+PLANTED = """
+import ctypes
+from conftest import torch
+from torch_pooling import functional
+for kept in (functional.avg_pool2d(torch.zeros(1, 3, 64, 64), 2), functional.max_pool2d(torch.zeros(1, 3, 64, 64, requires_grad=True), 2)):
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+del kept
+"""
+
+
+def leaks_of(command: list[str]) -> tuple[int, list[str]]:
+    """Stacks by tables of unwinding, not by frame pointers, which torch does without: the others end inside it, before they are at ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "LEAKS": "1",  # conftest.py
+            "LD_PRELOAD": ":".join(library(name) for name in ("liblsan.so", "libstdc++.so.6")),
+            "LSAN_OPTIONS": f"exitcode=0:fast_unwind_on_malloc=0:malloc_context_size=12:allocator_may_return_null=1:log_path={folder}/leaks",
+        }
+        code = subprocess.run(command, env=environment).returncode
+        return code, our_leaks("".join(Path(path).read_text() for path in glob(f"{folder}/leaks*")))
+
+
+def run_leaks(arguments: list[str]) -> int:
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    planted = leaks_of(["env", f"PYTHONPATH={path}", sys.executable, "-c", PLANTED])[1]
+    if not all(any(name in leak for leak in planted) for name in ("avg_pool", "max_pool")):
+        print(f"LeakSanitizer did not see what was planted: {len(planted)} leaks")
+        return 1
+    print(f"planted leaks: reported, {len(planted)}", flush=True)
+    code, leaks = leaks_of([sys.executable, "-m", "pytest", *arguments])
+    for leak in leaks:
+        print(leak)
+    print(f"{len(leaks)} leaks with torch_pooling on the stack")
+    return code or int(bool(leaks))
 
 
 def build(folder: Path, name: str, compiler: list[str], flags: list[str]) -> str:
@@ -109,6 +143,8 @@ def run_aarch64(folder: Path) -> int:
 def main() -> int:
     if len(sys.argv) > 1 and sys.argv[1] == "pytest":
         return run_pytest(sys.argv[2:])
+    if len(sys.argv) > 1 and sys.argv[1] == "leaks":
+        return run_leaks(sys.argv[2:])
     if len(sys.argv) == 3 and sys.argv[1] in ("threads", "aarch64"):
         return (run_threads if sys.argv[1] == "threads" else run_aarch64)(Path(sys.argv[2]))
     print(__doc__)
