@@ -4,6 +4,7 @@ tests/fuzz/hostile.py makes them; `make hostile` runs as many as it is told. Bel
 """
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+import good_calls
 from emulated import EMULATED
 from fuzz import hostile
-from good_calls import ALL, INPUT, OPS, operator_of
+from good_calls import ALL, DTYPES, INPUT, OPS, operator_of, takes
 from torch_pooling import functional
 
 TESTS = Path(__file__).parent
@@ -37,6 +39,23 @@ def test_wrong_calls_cover_every_argument_and_tensor() -> None:
     }
     drawn = {value for call in calls for value in call.spoiled.values() if isinstance(value, str)}
     assert drawn >= set(hostile.TENSORS)
+
+
+def test_wrong_calls_start_from_every_kind_of_right_one() -> None:
+    """Each operator in every rank, layout, sizing and type that it takes, and all of these with each other."""
+    calls = [hostile.make(1, number) for number in range(20_000)]
+    bases = {(call.operator, call.base) for call in calls}
+    every = list(itertools.product((1, 2, 3), DTYPES, (False, True), range(4)))
+    assert {(base.rank, base.dtype, base.channels_last, base.sizing) for _, base in bases} == set(every)
+    for field, values in {"rank": (1, 2, 3), "channels_last": (False, True), "sizing": range(4), "dtype": DTYPES}.items():
+        wanted = {(name, value) for name in ALL for value in values if field != "dtype" or takes(name, value)}
+        assert {(name, getattr(base, field)) for name, base in bases} == wanted, field
+
+
+@pytest.mark.parametrize("rank, dtype, channels_last, sizing", itertools.product((1, 2, 3), DTYPES, (False, True), range(4)))
+def test_right_calls_are_right(rank: int, dtype: torch.dtype, channels_last: bool, sizing: int) -> None:
+    for operator, call in good_calls.calls(good_calls.Base(rank, dtype, channels_last, sizing)).items():
+        operator_of(operator)(**call)
 
 
 def _tensors(operator: str) -> list[str]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Wrong calls through torch.ops: a right call of an operator with one to three arguments replaced by what does not belong there.
 
+Right ones are of every rank, type, layout and sizing (good_calls.py), drawn with the rest.
+
 Each must end in an exception that names an argument it complains of (or the operator, where torch refuses before we are asked), or
 in the answer that the same content gives as a plain tensor, of the sizes that the meta device promises. Memory is limited, so
 that a size taken on trust shows as such.
@@ -19,14 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from good_calls import ALL, operator_of
+from good_calls import ALL, DTYPES, Base, calls, operator_of, takes
 
 MEMORY = 8 << 30  # bytes a worker may map beyond what it starts with
 INTS = (
     0, 1, 2, 3, 4, 5, 6, 7, 8, 100, -1, -2, -7, 2**31 - 1, 2**31, 2**31 + 1, 2**32, 2**32 + 3, 3_037_000_500, 2**40, 2**62, 2**63 - 1,
     -(2**31), -(2**63), 2**63,
 )  # fmt: skip
-NO_INTS = (None, "a", "", 1.5, math.nan, True, [], [[1]], {}, torch.float32, object, b"3", 1j, (3,), 10**30)
+NO_INTS = (None, "a", "", 1.5, math.nan, True, [], [[1]], {}, torch.float32, ..., b"3", 1j, (3,), 10**30)
 REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, OverflowError)
 
 
@@ -112,7 +114,8 @@ TENSORS: dict[str, Callable[[Tensor], Any]] = {
         )
     },
 }  # fmt: skip
-VALUE_CHANGING = ("out of range", "below range", "far out of range")
+OPERATORS = list(ALL)
+DTYPES_OF = {operator: [dtype for dtype in DTYPES if takes(operator, dtype)] for operator in OPERATORS}
 
 
 # What torch says before we are asked: no such backend, no such integer, no memory.
@@ -125,7 +128,12 @@ class Hostile:
     """`spoiled`: of each argument, a name in TENSORS, or the value itself."""
 
     operator: str  # a key of ALL
+    base: Base
     spoiled: dict[str, Any]
+
+    @property
+    def good(self) -> dict[str, Any]:
+        return calls(self.base)[self.operator]
 
 
 def _draw_value(random: Random, good: Any) -> Any:
@@ -146,11 +154,14 @@ def _draw_value(random: Random, good: Any) -> Any:
 
 def make(seed: int, number: int) -> Hostile:
     random = Random((seed << 40) + number)
-    operator = list(ALL)[random.randrange(len(ALL))]
-    arguments = list(ALL[operator])
+    operator = OPERATORS[random.randrange(len(OPERATORS))]
+    dtypes = DTYPES_OF[operator]
+    base = Base(1 + random.randrange(3), dtypes[random.randrange(len(dtypes))], random.randrange(2) == 1, random.randrange(4))
+    good = calls(base)[operator]
+    arguments = list(good)
     count = (1, 1, 1, 2, 2, 3)[random.randrange(6)]
     chosen = {arguments[random.randrange(len(arguments))] for _ in range(count)}
-    return Hostile(operator, {name: _draw_value(random, ALL[operator][name]) for name in arguments if name in chosen})
+    return Hostile(operator, base, {name: _draw_value(random, good[name]) for name in arguments if name in chosen})
 
 
 _limited = False
@@ -175,7 +186,7 @@ def _names(message: str, hostile: Hostile) -> bool:
     # Ours begin with a name that users know. The rank of an adaptive pool is the length of its list; users know the sizes of a combined
     # one as its kernel_size.
     if re.match(r"(adaptive_)?(max|avg|sum)_pool|(combined|concat|avgmax|mixed|spatial_pyramid|global_avg|global_max)_pool", message):
-        return any(name in spoken for name in [*ALL[hostile.operator], "output_size", "rank", "kernel_size"])
+        return any(name in spoken for name in [*hostile.good, "output_size", "rank", "kernel_size"])
     return any(said in message for said in TORCHS)
 
 
@@ -189,7 +200,7 @@ def _plain(value: Any) -> Any:
 
 def check(hostile: Hostile) -> None:
     limit_memory()
-    good = ALL[hostile.operator]
+    good = hostile.good
     call = dict(good)
     for name, value in hostile.spoiled.items():
         if isinstance(good[name], Tensor):
