@@ -11,7 +11,6 @@ that a size taken on trust shows as such.
 from __future__ import annotations
 
 import math
-import re
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fuzz.named import judge
 from good_calls import ALL, DTYPES, Base, calls, operator_of, takes
 
 MEMORY = 8 << 30  # bytes a worker may map beyond what it starts with
@@ -118,11 +118,6 @@ OPERATORS = list(ALL)
 DTYPES_OF = {operator: [dtype for dtype in DTYPES if takes(operator, dtype)] for operator in OPERATORS}
 
 
-# What torch says before we are asked: no such backend, no such integer, no memory.
-TORCHS = ("torch_pooling::", "allocate", "Storage size calculation overflowed", "Tensor", "storage", "SymInt", "isIntList", "Sparse",
-          "Stride calculation")  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Hostile:
     """`spoiled`: of each argument, a name in TENSORS, or the value itself."""
@@ -180,16 +175,6 @@ def _parts(result: Any) -> tuple[Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def _names(message: str, hostile: Hostile) -> bool:
-    """Whether it speaks of an argument, spoiled or not: the one that does not fit may be the other of two."""
-    spoken = set(re.findall(r"[a-z_]+", message))
-    # Ours begin with a name that users know. The rank of an adaptive pool is the length of its list; users know the sizes of a combined
-    # one as its kernel_size.
-    if re.match(r"(adaptive_)?(max|avg|sum)_pool|(combined|concat|avgmax|mixed|spatial_pyramid|global_avg|global_max)_pool", message):
-        return any(name in spoken for name in [*hostile.good, "output_size", "rank", "kernel_size"])
-    return any(said in message for said in TORCHS)
-
-
 def _plain(value: Any) -> Any:
     """The same content in ordinary memory."""
     if not isinstance(value, Tensor):
@@ -214,7 +199,7 @@ def check(hostile: Hostile) -> None:
     try:
         result = _parts(operator(**call))
     except REFUSALS as error:
-        assert _names(str(error), hostile), f"an error that names no argument: {type(error).__name__}: {str(error)[:300]}"
+        assert judge(str(error), hostile.spoiled, good), f"an error that does not name what is wrong: {type(error).__name__}: {str(error)[:300]}"
         return
     except MemoryError:
         return
