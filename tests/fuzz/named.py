@@ -44,7 +44,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "output_size": ("input", "offsets"),
     "rank": ("input", *_RESULT, *_COUNTS),
     "kernel_size": (*_RESULT, "padding"),
-    "stride": (*_RESULT, "sizes"),
+    "stride": (*_RESULT, "sizes", "padding"),  # whether it is empty, too
     "padding": (*_RESULT, "kernel_size"),
     "dilation": (*_RESULT, "padding"),
     "sizing": (*_RESULT, "padding", "kernel_size"),
@@ -57,10 +57,12 @@ COMPARED: dict[str, tuple[str, ...]] = {
 COMPARED_FIRST: dict[str, tuple[str, ...]] = {
     "stride": ("sizes",), "sizes": ("padding",), "kernel_size": ("padding",), "padding": ("kernel_size",),
 }  # fmt: skip
-# Errors whose words mislead, though they name something: to be removed from here when they are mended.
-MISLEADING = {
-    ("grad_output", "rank"): "of adaptive backward operators: a tensor with fewer axes than input_size has elements",
-    ("offsets", "rank"): "as above",
+# Errors whose words mislead, though they name something, and the arguments that they are about: to be removed from here when they are mended.
+MISLEADING: dict[str, tuple[str, ...]] = {
+    # A tensor of fewer axes than input_size has elements: what is counted are the sizes read off it.
+    r"adaptive_\w+_(backward|indices): rank must": _RESULT,
+    # These operators have no output_size: it is read off the tensor.
+    r"adaptive_\w+_(backward|indices): output_size": (*_RESULT, "input_size"),
 }
 
 LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "input_size": 1, "padding": 0, "output_size": 0, "sizes": 0}
@@ -118,12 +120,12 @@ def judge(message: str, spoiled: dict[str, Any], good: dict[str, Any]) -> str | 
     if found is None:
         return None
     subject = str(found[found.lastindex or 0])
+    if any(re.match(words, message) and not spoiled.keys().isdisjoint(about) for words, about in MISLEADING.items()):
+        return "misleading"
     named = {name for name in STANDS_FOR.get(subject, (subject,)) if name in good}
     if not named.isdisjoint(spoiled):
         return "the argument"
     for name, value in spoiled.items():
-        if (name, subject) in MISLEADING:
-            return "misleading"
         compared = (COMPARED_FIRST if wrong_by_itself(name, value, good) else COMPARED).get(name, ())
         if not named.isdisjoint(compared):
             return "one it is compared with"
