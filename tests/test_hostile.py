@@ -4,6 +4,7 @@ tests/fuzz/hostile.py makes them; `make hostile` runs as many as it is told. Bel
 """
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 import torch
 
+import good_calls
 from emulated import EMULATED
 from fuzz import hostile
-from good_calls import ALL, INPUT, OPS, operator_of
+from fuzz.found import HOSTILE
+from fuzz.named import judge
+from good_calls import ALL, DTYPES, INPUT, OPS, operator_of, takes
 from torch_pooling import functional
 
 TESTS = Path(__file__).parent
@@ -37,6 +41,63 @@ def test_wrong_calls_cover_every_argument_and_tensor() -> None:
     }
     drawn = {value for call in calls for value in call.spoiled.values() if isinstance(value, str)}
     assert drawn >= set(hostile.TENSORS)
+
+
+def test_wrong_calls_start_from_every_kind_of_right_one() -> None:
+    """Each operator in every rank, layout, sizing and type that it takes, and all of these with each other."""
+    calls = [hostile.make(1, number) for number in range(20_000)]
+    bases = {(call.operator, call.base) for call in calls}
+    every = list(itertools.product((1, 2, 3), DTYPES, (False, True), range(4)))
+    assert {(base.rank, base.dtype, base.channels_last, base.sizing) for _, base in bases} == set(every)
+    for field, values in {"rank": (1, 2, 3), "channels_last": (False, True), "sizing": range(4), "dtype": DTYPES}.items():
+        wanted = {(name, value) for name in ALL for value in values if field != "dtype" or takes(name, value)}
+        assert {(name, getattr(base, field)) for name, base in bases} == wanted, field
+
+
+@pytest.mark.parametrize("rank, dtype, channels_last, sizing", itertools.product((1, 2, 3), DTYPES, (False, True), range(4)))
+def test_right_calls_are_right(rank: int, dtype: torch.dtype, channels_last: bool, sizing: int) -> None:
+    for operator, call in good_calls.calls(good_calls.Base(rank, dtype, channels_last, sizing)).items():
+        operator_of(operator)(**call)
+
+
+def test_a_row_survives_its_repr() -> None:
+    """What a run prints can be pasted into tests/fuzz/found.py."""
+    calls = [hostile.make(1, number) for number in range(3000)]
+    names = {"Hostile": hostile.Hostile, "Base": good_calls.Base, "torch": torch, "nan": float("nan")}
+    assert repr(eval(repr(calls), names)) == repr(calls)
+    assert calls[:50] == [hostile.make(1, number) for number in range(50)]
+
+
+def test_found_wrong_calls() -> None:
+    """In a process of their own, as above."""
+    script = "from fuzz import found, hostile\nfor row in found.HOSTILE:\n    print(row, flush=True)\n    hostile.check(row)"
+    places = [str(TESTS), *filter(None, sys.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, f"{done.returncode}, in the last of\n{done.stdout}{done.stderr[-2000:]}"
+    assert len(done.stdout.splitlines()) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("operator, spoiled, message, how", [
+    ("max_pool", {"kernel_size": [-1]}, "max_pool2d: kernel_size must be greater than zero, but got -1", "the argument"),
+    ("max_pool", {"kernel_size": [-1]}, "max_pool2d: stride must be greater than zero, but got 0", None),
+    ("max_pool", {"stride": [0]}, "max_pool2d: padding must be at most half of the effective kernel size", None),
+    ("max_pool", {"stride": [0]}, "max_pool2d: something went wrong with stride", None),
+    ("max_pool", {"input": "torch.complex64"}, "max_pool2d: not implemented for input of type ComplexFloat", "the argument"),
+    ("max_pool", {"rank": 1}, "max_pool1d: expected input to be 2-D (unbatched) or 3-D (batched)", "one it is compared with"),
+    ("max_pool", {"rank": 7}, "max_pool7d: expected input to be 8-D (unbatched) or 9-D (batched)", None),
+    ("max_pool_backward", {"grad_output": "batch + 1"}, "max_pool2d_backward: offsets must have the sizes of", "one it is compared with"),
+    ("max_pool_backward", {"grad_output": "conjugate"}, "max_pool2d_backward: offsets must have the sizes of", None),
+    ("combined_pool", {"sizes": [-1, 3, 2, 3]}, "concat_pool: elements of output_size must be", "the argument"),
+    ("max_pool", {"rank": "a"}, "torch_pooling::max_pool() Expected a value of type 'int' for argument 'rank' but", "torch's, the argument"),
+    ("max_pool", {"rank": "a"}, "torch_pooling::max_pool() Expected a value of type 'int' for argument 'sizing' but", None),
+    ("max_pool", {"input": "sparse"}, "Could not run 'torch_pooling::max_pool' with arguments from the 'SparseCPU' backend", "torch's, backend"),
+    ("max_pool", {"input": "batch + 1"}, "Could not run 'torch_pooling::max_pool' with arguments from the 'SparseCPU' backend", None),
+    ("max_pool", {"kernel_size": [3]}, "DefaultCPUAllocator: can't allocate memory: you tried to allocate", None),
+    ("max_pool", {"input": "huge batch"}, "DefaultCPUAllocator: can't allocate memory: you tried to allocate", "torch's, memory"),
+])  # fmt: skip
+def test_what_counts_as_naming_what_is_wrong(operator: str, spoiled: dict[str, Any], message: str, how: str | None) -> None:
+    assert judge(message, spoiled, ALL[operator]) == how
 
 
 def _tensors(operator: str) -> list[str]:

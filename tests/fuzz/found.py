@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Calls on which a long run disagreed, and what was wrong. Each is run by tests/test_fuzz.py on every instruction set."""
+"""Calls on which a long run disagreed, and what was wrong. FOUND is run by tests/test_fuzz.py on every instruction set.
+
+HOSTILE are wrong calls, run by tests/test_hostile.py: the rows that `make hostile` prints (of "nan", `from math import nan`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import torch
 from battery import LAYOUTS, Variant
 from cases import Case
 from fuzz.draw import Row
+from fuzz.hostile import Hostile
+from good_calls import Base
 
 _FIRST, _LAST = LAYOUTS
 _LONG: dict[str, Any] = {"values": "lowest", "seed": 184063991}
@@ -65,3 +70,15 @@ FOUND = [
     # One row of more than a thousand channels, shared by threads, past the caches: parts without a position divided by zero.
     Row("avg", Case("", "global", (14, 14), batch=1, channels=2048), Variant(torch.float32, _FIRST, "contiguous", "contiguous", True)),
 ]  # fmt: skip
+
+HOSTILE = [
+    # spatial_pyramid_pool(x, (3037000500,)): a length that wraps around 64 bits to something small; it wrote beyond its result.
+    Hostile("combined_pool:pyramid", Base(), {"kinds": [0], "sizes": [3037000500, 3037000500]}),
+    # Division by the size of a level of nothing, which only the operators take.
+    Hostile("combined_pool:pyramid", Base(), {"sizes": [1, 8, 0, 3]}),
+    Hostile("combined_pool_backward:pyramid", Base(), {"sizes": [1, 8, 0, 3]}),
+    # Padding without a stride was ignored.
+    Hostile("combined_pool", Base(), {"padding": [1, 0, 0, 1]}),
+    # A product of input_size beyond 64 bits was left to torch to refuse, whose words name no argument.
+    Hostile("adaptive_max_pool_backward", Base(), {"grad_output": "meta", "offsets": "meta", "input_size": [2**31, 2**33]}),
+]
