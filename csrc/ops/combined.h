@@ -67,8 +67,9 @@ struct CombinedPool {
     TORCH_CHECK(!mean || (parts == 2 && args.kinds[0] == 0 && maxima == 1), "combined_pool: a mean is of averages and maxima, kinds [0, 1], but got ",
                 args.kinds);
     const int64_t expected = args.rank * (args.adaptive() ? parts : 1);
-    TORCH_CHECK(static_cast<int64_t>(args.sizes.size()) == expected, "combined_pool: sizes must have ", expected, " elements, but got ",
-                args.sizes.size());
+    TORCH_CHECK(static_cast<int64_t>(args.sizes.size()) == expected, "combined_pool: sizes must have ", expected, " elements, ",
+                args.adaptive() ? "an output size for each axis of each of kinds where stride is empty" : "those of one window where stride is given",
+                ", but got ", args.sizes.size());
     TORCH_CHECK(!args.adaptive() || Args::is_nothing(args.padding), "combined_pool: padding must be empty where stride is, but has ",
                 args.padding.size(), " elements");
   }
@@ -148,6 +149,8 @@ struct CombinedPool {
     const Int& held = size_of(grad_output, 1, static_cast<const Int*>(nullptr));
     TORCH_CHECK(held % each == 0 && held > 0, op, ": grad_output must have a multiple of ", each, " elements along dimension 1, but has ", held);
     for (auto& part : result.parts) part.channels = held / each;
+    TORCH_CHECK(tensor_fits<Int>(result.parts[0], input_size), op, ": input_size ", input_size, " is too large: a gradient for grad_output of sizes ",
+                shape_text<Int>(grad_output), " would have more than 2^60 - 1 elements");
     if constexpr (Device::computes) result.combined.channels = result.parts[0].channels;
     check_like(op, "grad_output", grad_output, result, false);
     if constexpr (Device::computes) check_memory(op, "grad_output", grad_output);

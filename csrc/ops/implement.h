@@ -69,9 +69,9 @@ struct Operators {
     return Adaptive::avg_pool(name("adaptive_avg_pool", output_size), input, {output_size}, whole);
   }
   static Tensor adaptive_avg_pool_backward(const Tensor& grad_output, List<Int> input_size, bool channels_last) {
-    const SizeVector<Int> output_size = trailing_sizes(grad_output, input_size);
-    return Adaptive::avg_pool_backward(name("adaptive_avg_pool", input_size, "_backward"), grad_output, input_size,
-                                       {List<Int>(output_size)}, whole, channels_last);
+    const OpName op = name("adaptive_avg_pool", input_size, "_backward");
+    const SizeVector<Int> output_size = trailing_sizes(op, "grad_output", grad_output, input_size);
+    return Adaptive::avg_pool_backward(op, grad_output, input_size, {List<Int>(output_size)}, whole, channels_last);
   }
   static Tensor adaptive_max_pool(const Tensor& input, List<Int> output_size) {
     return Adaptive::max_pool(name("adaptive_max_pool", output_size), input, {output_size});
@@ -81,27 +81,31 @@ struct Operators {
   }
   static Tensor adaptive_max_pool_backward(const Tensor& grad_output, const Tensor& offsets, List<Int> input_size,
                                            bool channels_last) {
-    const SizeVector<Int> output_size = trailing_sizes(grad_output, input_size);
-    return Adaptive::max_pool_backward(name("adaptive_max_pool", input_size, "_backward"), grad_output, offsets, input_size,
-                                       {List<Int>(output_size)}, channels_last);
+    const OpName op = name("adaptive_max_pool", input_size, "_backward");
+    const SizeVector<Int> output_size = trailing_sizes(op, "grad_output", grad_output, input_size);
+    return Adaptive::max_pool_backward(op, grad_output, offsets, input_size, {List<Int>(output_size)}, channels_last);
   }
   static Tensor adaptive_max_pool_gather(const Tensor& input, const Tensor& offsets, List<Int> output_size) {
     return Adaptive::max_pool_gather(name("adaptive_max_pool", output_size, "_gather"), input, offsets, {output_size});
   }
   static Tensor adaptive_max_pool_indices(const Tensor& offsets, List<Int> input_size) {
-    const SizeVector<Int> output_size = trailing_sizes(offsets, input_size);
-    return Adaptive::max_pool_indices(name("adaptive_max_pool", input_size, "_indices"), offsets, input_size,
-                                      {List<Int>(output_size)});
+    const OpName op = name("adaptive_max_pool", input_size, "_indices");
+    const SizeVector<Int> output_size = trailing_sizes(op, "offsets", offsets, input_size);
+    return Adaptive::max_pool_indices(op, offsets, input_size, {List<Int>(output_size)});
   }
 
   static OpName name(const char* stem, List<Int> spatial, const char* suffix = "") {
     return {stem, static_cast<int64_t>(spatial.size()), suffix};
   }
-  // The output size of an adaptive pool is read off a tensor in its shape.
-  static SizeVector<Int> trailing_sizes(const Tensor& tensor, List<Int> input_size) {
+  // The output size of an adaptive pool is read off a tensor in its shape, which must have one.
+  static SizeVector<Int> trailing_sizes(const OpName& op, const char* name, const Tensor& tensor, List<Int> input_size) {
+    const auto rank = static_cast<int64_t>(input_size.size());
+    TORCH_CHECK(rank >= 1 && rank <= 3, op, ": input_size must have 1, 2 or 3 elements (spatial sizes only), but got ", rank);
     const auto sizes = sizes_of(tensor, static_cast<const Int*>(nullptr));
-    const size_t count = std::min(sizes.size(), input_size.size());
-    return SizeVector<Int>(sizes.end() - static_cast<int64_t>(count), sizes.end());
+    const int64_t dim = tensor.dim();
+    TORCH_CHECK(dim == rank + 1 || dim == rank + 2, op, ": expected ", name, " to be ", rank + 1, "-D (unbatched) or ", rank + 2,
+                "-D (batched), but got ", dim, "-D with sizes ", sizes);
+    return SizeVector<Int>(sizes.end() - rank, sizes.end());
   }
 
   static void implement(torch::Library& m) {

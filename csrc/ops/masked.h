@@ -88,6 +88,10 @@ struct MaskedPool {
     const List<Int> input_size = sizes_of(mask, kind).slice(1);
     for (const Int& size : input_size) check_range<Int>(op, "spatial sizes of mask", size, 1, int64_t{1} << 60);
     TORCH_CHECK(product_fits(Int(1), input_size, int64_t{1} << 62), op, ": mask must have at most 2^62 positions, but has sizes ", input_size);
+    Sizes<Int> rows;
+    rows.batch = size_of(grad_output, 0, kind), rows.channels = size_of(grad_output, 1, kind);
+    TORCH_CHECK(tensor_fits<Int>(rows, input_size), op, ": mask of sizes ", sizes_of(mask, kind), " is too large: a gradient for grad_output of ",
+                "sizes ", sizes_of(grad_output, kind), " would have more than 2^60 - 1 elements");
     const Sizes<Int> sizes = backward_sizes<Int>(op, "grad_output", grad_output, input_size, AdaptiveArgs<Int>{List<Int>(ones)}, false, axes);
     TORCH_CHECK(sizes.batch == size_of(mask, 0, kind), op, ": mask must have the batch of grad_output, ", sizes.batch, ", but has ",
                 size_of(mask, 0, kind));

@@ -146,6 +146,24 @@ bool product_fits(const Int& first, List<Int> sizes, int64_t most) {
   return true;
 }
 
+// More of them would be more bytes than 63 bits count, whatever their type.
+constexpr int64_t most_elements = (int64_t{1} << 60) - 1;
+// Whether a tensor of these sizes can be: torch, which refuses it otherwise, names no argument. Sizes of 0 count as 1 in strides. Sizes that
+// are no numbers yet do so, too.
+template <class Int>
+bool tensor_fits(const Sizes<Int>& sizes, List<Int> spatial) {
+  int64_t product = 1;
+  bool empty = false;
+  const auto fits = [&](const Int& size) {
+    const int64_t number = concrete(size).value_or(1);
+    empty = empty || number == 0;
+    return !__builtin_mul_overflow(product, number == 0 ? 1 : number, &product);
+  };
+  bool all = fits(sizes.batch) && fits(sizes.channels);
+  for (const Int& size : spatial) all = all && fits(size);
+  return all && (empty || product <= most_elements);
+}
+
 // Sliding windows: output sizes, and the checks of every argument. Fills sizes.output; axes where sizes are plain.
 template <class Int>
 void place_windows(const OpName& op, const SlidingArgs<Int>& args, Sizes<Int>& sizes, Axis* axes) {
@@ -228,14 +246,35 @@ int64_t rank_of(const AdaptiveArgs<Int>& args) {
   return static_cast<int64_t>(args.output_size.size());
 }
 
+inline void check_list_rank(const OpName&, const SlidingArgs<int64_t>&) {}
+inline void check_list_rank(const OpName&, const SlidingArgs<c10::SymInt>&) {}
+template <class Int>
+void check_list_rank(const OpName& op, const AdaptiveArgs<Int>& args) {  // users give no rank
+  const auto rank = rank_of(args);
+  TORCH_CHECK(rank >= 1 && rank <= 3, op, ": output_size must have 1, 2 or 3 elements, but got ", rank);
+}
+
+template <class Int>
+void check_output_fits(const OpName& op, const at::Tensor& input, const SlidingArgs<Int>& args, const Sizes<Int>& sizes) {
+  TORCH_CHECK(tensor_fits<Int>(sizes, List<Int>(sizes.output)), op, ": input of sizes ", shape_text<Int>(input), " with padding ",
+              args.padding, " is too large: an output of spatial sizes ", List<Int>(sizes.output), " would have more than 2^60 - 1 elements");
+}
+template <class Int>
+void check_output_fits(const OpName& op, const at::Tensor& input, const AdaptiveArgs<Int>& args, const Sizes<Int>& sizes) {
+  TORCH_CHECK(tensor_fits<Int>(sizes, List<Int>(sizes.output)), op, ": output_size ", args.output_size, " is too large: an output for input ",
+              "of sizes ", shape_text<Int>(input), " would have more than 2^60 - 1 elements");
+}
+
 // Sizes of a forward call, from its input.
 template <class Int, class Args>
 Sizes<Int> forward_sizes(const OpName& op, const at::Tensor& input, const Args& args, NoChannels no_channels, Axis* axes) {
+  check_list_rank(op, args);
   Sizes<Int> sizes = leading_sizes<Int>(op, "input", input, rank_of(args), no_channels);
   for (int64_t d = input.dim() - sizes.rank; d < input.dim(); ++d) {
     sizes.input.push_back(size_of(input, d, static_cast<const Int*>(nullptr)));
   }
   place_windows(op, args, sizes, axes);
+  check_output_fits(op, input, args, sizes);
   return sizes;
 }
 
@@ -251,6 +290,8 @@ Sizes<Int> backward_sizes(const OpName& op, const char* name, const at::Tensor& 
   for (const Int& size : input_size) check_range<Int>(op, "input_size", size, 1, most);
   TORCH_CHECK(product_fits(Int(1), input_size, int64_t{1} << 62), op, ": input_size must have a product of at most 2^62, but got ",
               input_size);  // no tensor vouches for the plane
+  TORCH_CHECK(tensor_fits<Int>(sizes, input_size), op, ": input_size ", input_size, " is too large: a gradient for ", name, " of sizes ",
+              shape_text<Int>(like_output), " would have more than 2^60 - 1 elements");
   sizes.input.assign(input_size.begin(), input_size.end());
   place_windows(op, args, sizes, axes);
   for (int64_t axis = 0; axis < sizes.rank; ++axis) {

@@ -81,4 +81,14 @@ HOSTILE = [
     Hostile("combined_pool", Base(), {"padding": [1, 0, 0, 1]}),
     # A product of input_size beyond 64 bits was left to torch to refuse, whose words name no argument.
     Hostile("adaptive_max_pool_backward", Base(), {"grad_output": "meta", "offsets": "meta", "input_size": [2**31, 2**33]}),
+    # A product of output_size beyond 64 bits: its strides wrapped around, and torch's words named no argument.
+    Hostile("adaptive_max_pool", Base(), {"output_size": [2**32, 2**31 - 1]}),
+    Hostile("adaptive_max_pool", Base(3, channels_last=True), {"input": "meta", "output_size": [2, 2**32, 2**31 - 1]}),
+    Hostile("adaptive_max_pool_with_offsets", Base(3, torch.bfloat16, True), {"output_size": [2**40, 0, 3037000500]}),
+    # So for a gradient of many channels, or of a large plane in each.
+    Hostile("adaptive_avg_pool_backward", Base(), {"input_size": [2**31, 2**31 - 1]}),
+    Hostile("adaptive_avg_pool_backward", Base(), {"grad_output": "meta", "input_size": [2**31, 2**31 - 1]}),
+    # "rank must be 1, 2 or 3" of operators that take none.
+    Hostile("adaptive_max_pool_indices", Base(), {"offsets": "scalar"}),
+    Hostile("adaptive_max_pool", Base(), {"output_size": [2, 2, 2, 2]}),
 ]

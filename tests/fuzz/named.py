@@ -20,10 +20,8 @@ SUBJECT = re.compile(
     r"expected (\w+) (?:to|\[N)|not implemented for (\w+) of type|the (window) is too large|\(begin, end\) (padding)|elements of (output_size)"
     r"|(output sizes) \[|(parts) must|the gradient of (an empty output)|(a mean) is|spatial sizes of (mask)|(\w+) (?:must|has|of sizes|\[?\d|\[)"
 )  # fmt: skip
-# Arguments that a subject stands for: users know the sizes of combined pools as kernel_size or output_size, and the rank of an adaptive one is
-# the length of its list.
+# Arguments that a subject stands for: users know the sizes of combined pools as kernel_size or output_size.
 STANDS_FOR: dict[str, tuple[str, ...]] = {
-    "rank": ("rank", "output_size", "input_size"),
     "kernel_size": ("kernel_size", "sizes"),
     "output_size": ("output_size", "sizes"),
     "output sizes": ("sizes",),
@@ -36,19 +34,19 @@ _RESULT = ("grad_output", "offsets")  # in the shape of the output: compared wit
 _COUNTS = ("kernel_size", "stride", "padding", "dilation", "input_size", "sizes")  # lists whose length the rank says
 # Of an argument that is right by itself, those that it may be found not to fit.
 COMPARED: dict[str, tuple[str, ...]] = {
-    "input": ("offsets", "mask", "kernel_size", "sizes", "output_size", "rank"),
+    "input": ("offsets", "mask", "kernel_size", "sizes", "output_size", "padding"),
     "grad_output": ("offsets", "mask", "input_size"),
     "mask": ("input", "grad_output"),
-    "offsets": ("grad_output", "input"),
+    "offsets": ("grad_output", "input", "input_size"),
     "input_size": (*_RESULT, "kernel_size", "sizes"),
     "output_size": ("input", "offsets"),
     "rank": ("input", *_RESULT, *_COUNTS),
-    "kernel_size": (*_RESULT, "padding"),
+    "kernel_size": (*_RESULT, "padding", "input"),
     "stride": (*_RESULT, "sizes", "padding"),  # whether it is empty, too
-    "padding": (*_RESULT, "kernel_size"),
-    "dilation": (*_RESULT, "padding"),
+    "padding": (*_RESULT, "kernel_size", "input"),
+    "dilation": (*_RESULT, "padding", "input"),
     "sizing": (*_RESULT, "padding", "kernel_size"),
-    "sizes": (*_RESULT, "padding"),
+    "sizes": (*_RESULT, "padding", "input"),
     "form": (*_RESULT, "sizes", "kinds"),
     "kinds": (*_RESULT, "sizes"),
 }
@@ -59,8 +57,6 @@ COMPARED_FIRST: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Errors whose words mislead, though they name something, and the arguments that they are about: to be removed from here when they are mended.
 MISLEADING: dict[str, tuple[str, ...]] = {
-    # A tensor of fewer axes than input_size has elements: what is counted are the sizes read off it.
-    r"adaptive_\w+_(backward|indices): rank must": _RESULT,
     # These operators have no output_size: it is read off the tensor.
     r"adaptive_\w+_(backward|indices): output_size": (*_RESULT, "input_size"),
 }
@@ -78,7 +74,7 @@ def wrong_by_itself(name: str, value: Any, good: dict[str, Any]) -> bool:
     """Whatever the other arguments are. Only what is sure to be so."""
     if isinstance(good[name], Tensor):
         return value in NEVER_POOLED
-    if name in STANDS_FOR["rank"] and isinstance(value, list) and len(value) != len(good[name]):  # wrong for other tensors in the first place
+    if name in ("output_size", "input_size") and isinstance(value, list) and len(value) != len(good[name]):  # wrong for a tensor first
         return False
     least, most = RANGES.get(name, (LEAST.get(name, -(2**63)), 2**63 - 1))
     return any(not least <= each <= most for each in _ints(value))
@@ -102,7 +98,6 @@ TORCHS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     # Integers from there on are no SymInt.
     "integer": (r".*SymIntArrayRef expected to contain only concrete|isIntList\(\) INTERNAL", lambda value: any(n < -(2**62) for n in _ints(value))),
     "memory": (r".*can't allocate memory", _large),
-    "size": (r"(Storage size|Stride) calculation overflowed|numel: integer multiplication overflow", _large),
 }
 
 
