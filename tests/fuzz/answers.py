@@ -36,7 +36,7 @@ class Answer:
     indices: Tensor | None
     scale: Tensor | None
     roundings: int
-    taps: int  # elements in the largest window, or the divisor that undoes a mean
+    divisor: int  # the largest of any window: so many scales are at least the sum of absolute values
     pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # the gradient for a grad_output, and its scale
     pull_roundings: Callable[[bool], int]  # given whether sums of grad_output are exact
     stored: int = 0  # parts that are rounded to the result's type before they are added; of a gradient, `pull_stored`
@@ -161,8 +161,6 @@ def _average(row: Row, content: Tensor) -> Answer:
     case, kind, samples = row.case, row.kind, len(content)
     divisors = None
     taps, readers = taps_of(case), readers_of(case)
-    if case.divisor is not None:
-        taps = max(taps, abs(case.divisor))
     roundings = 3 if row.values in EXACT_SUMS else taps + 2
     if kind == "sum" and row.values in EXACT_SUMS:
         roundings = 0
@@ -194,7 +192,8 @@ def _average(row: Row, content: Tensor) -> Answer:
                     torch.from_numpy(reference.average_backward(grad.abs().numpy(), windows, positive)),
                 )
 
-    return Answer(values, None, scale, roundings, taps, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2)
+    divisor = 1 if kind == "sum" else taps if case.divisor is None else abs(case.divisor)
+    return Answer(values, None, scale, roundings, divisor, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2)
 
 
 def _torch_averages(row: Row) -> bool:
@@ -249,10 +248,11 @@ def _maximum(row: Row, content: Tensor) -> Answer:
         values, indices = torch.from_numpy(found), torch.from_numpy(chosen)
 
         def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                torch.from_numpy(reference.maximum_backward(grad.numpy(), chosen, windows)),
-                torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
-            )
+            with np.errstate(invalid="ignore"):
+                return (
+                    torch.from_numpy(reference.maximum_backward(grad.numpy(), chosen, windows)),
+                    torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
+                )
 
     return Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case))
 

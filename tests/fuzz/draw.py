@@ -21,7 +21,7 @@ from cases import CHANNELS, Case, Padding, Size
 KINDS = ("max", "avg", "sum", "concat", "avgmax", "pyramid", "mixed")
 # What a tensor holds. "eighths" are exact in every type and so are their sums; "lowest" is -inf (or the lowest integer) mostly.
 VALUES = ("eighths", "normal", "ties", "zeros", "huge", "denormal", "nan", "infinite", "lowest")
-GRADS = ("eighths", "normal", "nan")
+GRADS = ("eighths", "normal", "huge", "denormal", "tiny", "nan", "infinite")
 MOST_ELEMENTS, LARGE_ELEMENTS = 12_000, 60_000
 WIDE_ELEMENTS, WIDE_CHANNELS = 1_200_000, 3000  # where threads share one row of many channels
 Item = TypeVar("Item")
@@ -95,7 +95,7 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
     if values in ("huge", "lowest") and kind in ("avg", "sum") and not dtype.is_floating_point:
         values = "eighths"  # the sum of such integers is not defined
     return Row(
-        kind, case, variant, values, one_of(random, (4, "eighths"), (3, "normal"), (1, "nan")), random.randrange(1 << 30),
+        kind, case, variant, values, one_of(random, *((5 if grads in ("eighths", "normal") else 1, grads) for grads in GRADS)), random.randrange(1 << 30),
         channels_last_shape, among(random, instruction_sets), random.randrange(10) == 0, more,
     )  # fmt: skip
 
