@@ -39,8 +39,18 @@ class Answer:
     divisor: int  # the largest of any window: so many scales are at least the sum of absolute values
     pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # the gradient for a grad_output, and its scale
     pull_roundings: Callable[[bool], int]  # given whether sums of grad_output are exact
+    push: Callable[[str, Tensor], Answer]  # what the same linear map makes of a tangent: the average, or what lay where the maxima did
     stored: int = 0  # parts that are rounded to the result's type before they are added; of a gradient, `pull_stored`
     pull_stored: int = 0
+
+    def of_first(self) -> Answer:
+        """What is expected of an input without a batch axis."""
+        values, indices, scale = (None if part is None else part[0] for part in (self.values, self.indices, self.scale))
+        return replace(self, values=values, indices=indices, scale=scale)
+
+    def of_none(self) -> Answer:
+        values, indices, scale = (None if part is None else part[:0] for part in (self.values, self.indices, self.scale))
+        return replace(self, values=values, indices=indices, scale=scale)
 
 
 def content_of(row: Row) -> Tensor:
@@ -49,9 +59,8 @@ def content_of(row: Row) -> Tensor:
     _generator.manual_seed(row.seed)
     shape = (case.batch, case.channels, *case.size)
     content = _numbers(shape, row.values, dtype) if dtype.is_floating_point else _integers(shape, row.values, dtype)
-    if row.variant.constant == "batch":
-        return content[:1].expand(shape).clone()
-    return content[:, :1].expand(shape).clone() if row.variant.constant == "channel" else content
+    axis = {"batch": 0, "channel": 1, "width": len(shape) - 1}.get(row.variant.constant)
+    return content if axis is None else content.narrow(axis, 0, min(1, shape[axis])).expand(shape).clone()
 
 
 def _uniform(shape: tuple[int, ...]) -> Tensor:
@@ -106,8 +115,10 @@ def _without_samples(one: Answer) -> Answer:
         empty = one.pull(grad.new_ones(1, *grad.shape[1:]))[0][:0]
         return empty, empty
 
-    indices, scale = (None if part is None else part[:0] for part in (one.indices, one.scale))
-    return replace(one, values=one.values[:0], indices=indices, scale=scale, pull=pull)
+    def push(values: str, tangent: Tensor) -> Answer:
+        return one.push(values, tangent.new_ones(1, *tangent.shape[1:])).of_none()
+
+    return replace(one.of_none(), pull=pull, push=push)
 
 
 def answer_of_content(row: Row, content: Tensor) -> Answer:
@@ -193,7 +204,22 @@ def _average(row: Row, content: Tensor) -> Answer:
                 )
 
     divisor = 1 if kind == "sum" else taps if case.divisor is None else abs(case.divisor)
-    return Answer(values, None, scale, roundings, divisor, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2)
+    return Answer(values, None, scale, roundings, divisor, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2, _push(row))
+
+
+def _push(row: Row) -> Callable[[str, Tensor], Answer]:
+    """Of averages, which are linear."""
+    return lambda values, tangent: answer_of_content(replace(row, values=values), tangent)
+
+
+def _gathered(answer: Answer, indices: Tensor, there: Tensor) -> Callable[[str, Tensor], Answer]:
+    """Of maxima: what lies at their indices, and zero of windows that read nothing."""
+
+    def push(values: str, tangent: Tensor) -> Answer:
+        found = tangent.flatten(2).gather(2, indices.flatten(2)).view_as(indices)
+        return replace(answer, values=torch.where(there, found, 0.0), indices=None)
+
+    return push
 
 
 def _torch_averages(row: Row) -> bool:
@@ -235,7 +261,7 @@ def _maximum(row: Row, content: Tensor) -> Answer:
         else:
             function = getattr(theirs, f"adaptive_max_pool{case.rank}d")
             output, indices = function(leaf, 1 if case.family == "global" else case.output, return_indices=True)
-        values = output.detach().to(content.dtype)
+        values, there = output.detach().to(content.dtype), torch.ones((), dtype=torch.bool)
 
         def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
             (found,) = torch.autograd.grad(output, leaf, grad)
@@ -246,6 +272,7 @@ def _maximum(row: Row, content: Tensor) -> Answer:
         lowest = torch.iinfo(dtype).min if integers else -np.inf
         found, chosen = reference.maximum(content.numpy(), windows, lowest)
         values, indices = torch.from_numpy(found), torch.from_numpy(chosen)
+        there = torch.tensor([len(cell) > 0 for cell in windows.cells]).view(windows.output_size)
 
         def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
             with np.errstate(invalid="ignore"):
@@ -254,7 +281,8 @@ def _maximum(row: Row, content: Tensor) -> Answer:
                     torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
                 )
 
-    return Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case))
+    answer = Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case), _push(row))
+    return replace(answer, push=_gathered(answer, indices, there))
 
 
 def _torch_maximum(row: Row) -> bool:
@@ -307,7 +335,8 @@ def _masked(row: Row, content: Tensor) -> Answer:
     values = values.view(*content.shape[:2], *ones)
     indices = None if indices is None else indices.view_as(values)
     scale = None if scale is None else scale.view_as(values)
-    return Answer(values, indices, scale, flat.shape[2] + 2, flat.shape[2], pull, lambda exact: 4)
+    answer = Answer(values, indices, scale, flat.shape[2] + 2, flat.shape[2], pull, lambda exact: 4, _push(row))
+    return answer if indices is None else replace(answer, push=_gathered(answer, indices, count.view_as(values) > 0))
 
 
 def _parts(row: Row, input: Tensor) -> list[tuple[Tensor, bool]]:
@@ -332,21 +361,32 @@ def _joined(row: Row, parts: list[Tensor]) -> Tensor:
 def _combined(row: Row, content: Tensor) -> Answer:
     case, samples = row.case, len(content)
     leaf = torch.cat([content, content]).requires_grad_()
-    output = _joined(row, [part for part, _ in _parts(row, leaf)])
+    parts = _parts(row, leaf)
+    output = _joined(row, [part for part, _ in parts])
     # Maxima carry no rounding but, in a mean, those of the sum and the division.
-    weight = 1.0 if row.kind == "avgmax" else 0.0
-    magnitude = content.abs()
-    scale = _joined(row, [part * weight if is_max else part for part, is_max in _parts(row, magnitude)])
+    weights = [1.0 if row.kind == "avgmax" or not is_max else 0.0 for _, is_max in parts]
+    scale = _joined(row, [part * weight for (part, _), weight in zip(_parts(row, content.abs()), weights)])
     taps = math.prod(case.size) if row.kind != "mixed" else taps_of(case)
     readers = readers_of(case) if row.kind != "pyramid" else sum(2**case.rank for _ in row.more["levels"])
     if row.kind == "pyramid":
         readers = sum(math.prod(-(-level // n) + 1 for n in case.size) for level in row.more["levels"])
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
-        (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]))
+        (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]), retain_graph=True)
         return found[:samples], found[samples:]
 
-    roundings = 4 if row.values in EXACT_SUMS else taps + 4
-    stored = 2 if row.kind == "avgmax" else 0
-    parts = len(row.more.get("levels", (0, 1)))
-    return Answer(output.detach()[:samples], None, scale, roundings, taps, pull, lambda exact: 2 * readers + 4, stored, 2 * parts)
+    def push(values: str, tangent: Tensor) -> Answer:
+        both, pushed = torch.cat([tangent, tangent.abs()]), []
+        for part, _ in parts:  # torch's own gradient of its gradient, in float64
+            grad = torch.zeros_like(part).requires_grad_()
+            (found,) = torch.autograd.grad(part, leaf, grad, retain_graph=True, create_graph=True)
+            pushed += torch.autograd.grad(found, grad, both)
+        scale = _joined(row, [part[samples:] * weight for part, weight in zip(pushed, weights)])
+        return answer(values, _joined(row, [part[:samples] for part in pushed]), scale)
+
+    def answer(values: str, found: Tensor, scale: Tensor) -> Answer:
+        roundings = 4 if values in EXACT_SUMS else taps + 4
+        stored = 2 if row.kind == "avgmax" else 0
+        return Answer(found, None, scale, roundings, taps, pull, lambda exact: 2 * readers + 4, push, stored, 2 * len(parts))
+
+    return answer(row.values, output.detach()[:samples], scale)

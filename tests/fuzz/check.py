@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -31,8 +34,26 @@ def restore() -> None:
     use("", False)
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Of calls of ours alone, forward and backward: an autograd engine runs the latter of CPU tensors in the thread that asks."""
+    before = torch.get_num_threads()
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != before:
+            torch.set_num_threads(before)
+
+
 def call(row: Row, input: Tensor, return_indices: bool = False) -> Any:
-    """The function of a row, in channels-first shape."""
+    """The function of a row, in channels-first shape, on the threads of the row."""
+    with _threads(row.threads):
+        return _call(row, input, return_indices)
+
+
+def _call(row: Row, input: Tensor, return_indices: bool) -> Any:
     case, kind, last = row.case, row.kind, row.channels_last_shape
     extra: dict[str, Any] = {"data_format": "channels_last"} if last else {}
     if return_indices:
@@ -177,9 +198,7 @@ def check(row: Row) -> None:
     unit = 1.0 if row.kind == "max" else _unit(row, row.values)
     answer = answer_of(row, content if unit == 1 else content / unit)
     if not variant.batched:
-        answer.values = answer.values[0]
-        answer.indices = None if answer.indices is None else answer.indices[0]
-        answer.scale = None if answer.scale is None else answer.scale[0]
+        answer = answer.of_first()
     input = arrange(_unbatched(row, content).to(variant.dtype), case.rank, variant.layout, variant.view)
     with torch.no_grad():
         plain = call(row, input)
@@ -203,11 +222,31 @@ def check(row: Row) -> None:
     if not floating:
         return
     grad, exact = grad_of(row, output.shape if variant.batched else torch.Size((1, *output.shape)))
-    (found,) = torch.autograd.grad(output, input, _presented_grad(row, grad))
+    presented = _presented_grad(row, grad).requires_grad_(row.again)
+    with _threads(row.threads):
+        (found,) = torch.autograd.grad(output, input, presented, create_graph=row.again)
     unit = _unit(row, row.grads)
     expected, scale = (_unbatched(row, part) for part in answer.pull(grad / unit))
     assert found.dtype == variant.dtype
     divisor = answer.divisor if row.grads == "huge" else 0
-    assert_near(found, expected, scale, answer.pull_roundings(exact), answer.pull_stored, "gradient", unit, divisor)
+    assert_near(found.detach(), expected, scale, answer.pull_roundings(exact), answer.pull_stored, "gradient", unit, divisor)
     if has_layout:
-        assert_layout(found, input, case, variant, "grad_input")
+        assert_layout(found.detach(), input, case, variant, "grad_input")
+    if row.again:
+        _check_again(row, answer, input, presented, found)
+
+
+def _check_again(row: Row, answer: Answer, input: Tensor, grad_output: Tensor, grad_input: Tensor) -> None:
+    """The other way through the linear map whose adjoint the gradient is: its own gradient, and the tangents of jvp."""
+    other = replace(row, values=("eighths", "normal", "nan")[row.seed % 3], seed=row.seed + 3)
+    content = content_of(other)
+    expected = answer.push(other.values, content)
+    if not row.variant.batched:
+        expected = expected.of_first()
+    tangent = arrange(_unbatched(row, content).to(row.variant.dtype), row.case.rank, row.variant.layout, row.variant.view)
+    with _threads(row.threads):
+        (second,) = torch.autograd.grad(grad_input, grad_output, tangent)
+        values, pushed = torch.func.jvp(lambda x: call(row, x), (input.detach(),), (tangent,))
+    _compare(other, second, expected, "second derivative")
+    _compare(other, pushed, expected, "tangent")
+    _compare(row, values, answer, "value with tangent")
