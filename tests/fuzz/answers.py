@@ -3,9 +3,11 @@
 
 Maxima, their indices and integers are exact. An average of n terms, in any order of additions, lies within n + 2 roundings of
 the accumulation type (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2: at most n - 1 for the sum; two for
-the division, by a reciprocal or not) times the average of absolute values; then there is one rounding to the result's type.
-Values whose sums are exact have the division's roundings only. Several reductions at once add up results that are rounded to
-the tensor's type, as a composition of single pools does.
+the division, by a reciprocal or not; one for the answer's own division, which counts where it is float64's, too) times the average
+of absolute values; then there is one rounding to the result's type. Values whose sums are exact have the divisions' roundings only.
+So have gradients, n being the number of outputs that read an input. The sums of a float64 answer may be off by as much as ours; that
+both are at their worst at once is not allowed for. Several reductions at once add up results that are rounded to the tensor's type,
+as a composition of single pools does: `stored`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,7 @@ from torch import Tensor
 import reference
 from cases import Case
 from fuzz.draw import Row
-
-EXACT_SUMS = ("eighths", "ties", "zeros", "denormal", "nan", "infinite", "lowest")
-_generator = torch.Generator()
+from fuzz.values import EXACT_SUMS, mask_of
 
 
 @dataclass
@@ -53,57 +53,6 @@ class Answer:
         return replace(self, values=values, indices=indices, scale=scale)
 
 
-def content_of(row: Row) -> Tensor:
-    """[N, C, *spatial], float64 values that the row's type holds exactly, or int64."""
-    case, dtype = row.case, row.variant.dtype
-    _generator.manual_seed(row.seed)
-    shape = (case.batch, case.channels, *case.size)
-    content = _numbers(shape, row.values, dtype) if dtype.is_floating_point else _integers(shape, row.values, dtype)
-    axis = {"batch": 0, "channel": 1, "width": len(shape) - 1}.get(row.variant.constant)
-    return content if axis is None else content.narrow(axis, 0, min(1, shape[axis])).expand(shape).clone()
-
-
-def _uniform(shape: tuple[int, ...]) -> Tensor:
-    return torch.rand(shape, generator=_generator, dtype=torch.float64)
-
-
-def _numbers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
-    info = torch.finfo(dtype)
-    if values == "normal":
-        return torch.randn(shape, generator=_generator, dtype=torch.float64).to(dtype).double()
-    if values == "huge":
-        return ((_uniform(shape) * 2 - 1) * info.max).to(dtype).double()
-    most = 2 if values in ("ties", "zeros") else 63
-    numbers = torch.randint(-most, most + 1, shape, generator=_generator).double()
-    if values == "denormal":
-        return numbers * (info.smallest_normal * info.eps)
-    if values == "zeros":
-        return torch.copysign(torch.zeros_like(numbers), numbers + 0.5)
-    numbers /= 8
-    if values == "nan":
-        numbers[_uniform(shape) < 0.08] = math.nan
-    elif values == "infinite":
-        special = _uniform(shape)
-        numbers[special < 0.05] = math.inf
-        numbers[special > 0.95] = -math.inf
-    elif values == "lowest":
-        numbers[_uniform(shape) < 0.8] = -math.inf
-    elif values not in ("eighths", "ties"):
-        raise ValueError(f"unknown values {values!r}")
-    return numbers
-
-
-def _integers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
-    info = torch.iinfo(dtype)
-    if values == "huge":
-        return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape, generator=_generator)
-    most = 2 if values == "ties" else 63
-    numbers = torch.randint(-most, most + 1, shape, generator=_generator) + (64 if dtype == torch.uint8 else 0)
-    if values == "lowest":
-        numbers[_uniform(shape) < 0.8] = info.min
-    return numbers
-
-
 def answer_of(row: Row, content: Tensor) -> Answer:
     if row.case.batch == 0:  # the shapes of one sample, without it
         return _without_samples(answer_of_content(row, content.new_ones(1, *content.shape[1:])))
@@ -129,21 +78,6 @@ def answer_of_content(row: Row, content: Tensor) -> Answer:
     if row.kind == "max":
         return _maximum(row, content)
     return _average(row, content)
-
-
-def mask_of(row: Row) -> Tensor:
-    """bool [N, *spatial]; of "lengths", also beyond both ends."""
-    case = row.case
-    _generator.manual_seed(row.seed + 1)
-    if row.more["masked"] == "lengths":
-        return torch.arange(case.size[0]) < lengths_of(row)[:, None]
-    threshold = _uniform((case.batch, *(1,) * case.rank)) * 1.4 - 0.2
-    return _uniform((case.batch, *case.size)) < threshold
-
-
-def lengths_of(row: Row) -> Tensor:
-    _generator.manual_seed(row.seed + 1)
-    return torch.randint(-2, row.case.size[0] + 3, (row.case.batch,), generator=_generator)
 
 
 # --- averages and sums ------------------------------------------------------------------------------------------------
@@ -327,6 +261,8 @@ def _masked(row: Row, content: Tensor) -> Answer:
         indices = torch.tensor(chosen).view(*flat.shape[:2], 1)
         scale = None
         share = torch.zeros_like(flat).scatter_(2, indices, (count > 0).to(flat.dtype))
+    roundings = 3 if row.values in EXACT_SUMS else flat.shape[2] + 2
+    pulled = 3 if row.kind == "avg" else 0  # one output reads an input: nothing is added, and a maximum's gradient not divided
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         with_share = torch.where(share > 0, grad.flatten(2) * share, 0.0).view_as(content)
@@ -335,7 +271,7 @@ def _masked(row: Row, content: Tensor) -> Answer:
     values = values.view(*content.shape[:2], *ones)
     indices = None if indices is None else indices.view_as(values)
     scale = None if scale is None else scale.view_as(values)
-    answer = Answer(values, indices, scale, flat.shape[2] + 2, flat.shape[2], pull, lambda exact: 4, _push(row))
+    answer = Answer(values, indices, scale, roundings, flat.shape[2], pull, lambda exact: pulled, _push(row))
     return answer if indices is None else replace(answer, push=_gathered(answer, indices, count.view_as(values) > 0))
 
 
@@ -358,6 +294,17 @@ def _joined(row: Row, parts: list[Tensor]) -> Tensor:
     return torch.cat([part.flatten(1) for part in parts] if row.kind == "pyramid" else parts, 1)
 
 
+def _finer(row: Row) -> int:
+    """Roundings beyond the finest level's where coarser levels of a pyramid may be averages of its averages (design.md), whose sums are
+    never exact: n - 1 additions of n averages and two for the division, one of them the 4's; by steps it is less, n1 + n2 <= n1 n2.
+    Of other numbers the sum of steps is within that of all elements, likewise."""
+    levels = row.more.get("levels", (1,))
+    finest = max(levels)
+    whole = all(n % finest == 0 for n in row.case.size) and all(finest % level == 0 for level in levels)
+    averages = row.kind == "pyramid" and row.more["mode"] == "avg" and whole and finest > min(levels)
+    return int((finest // min(levels)) ** row.case.rank) if averages else 0
+
+
 def _combined(row: Row, content: Tensor) -> Answer:
     case, samples = row.case, len(content)
     leaf = torch.cat([content, content]).requires_grad_()
@@ -367,13 +314,15 @@ def _combined(row: Row, content: Tensor) -> Answer:
     weights = [1.0 if row.kind == "avgmax" or not is_max else 0.0 for _, is_max in parts]
     scale = _joined(row, [part * weight for (part, _), weight in zip(_parts(row, content.abs()), weights)])
     taps = math.prod(case.size) if row.kind != "mixed" else taps_of(case)
-    readers = readers_of(case) if row.kind != "pyramid" else sum(2**case.rank for _ in row.more["levels"])
+    readers = 2 * readers_of(case)
     if row.kind == "pyramid":
         readers = sum(math.prod(-(-level // n) + 1 for n in case.size) for level in row.more["levels"])
+    # Halves of numbers below the smallest normal one are off by half a step, a rounding of that one: in a mean each gradient is halved.
+    halved = readers * torch.finfo(row.variant.dtype).smallest_normal if row.kind == "avgmax" else 0.0
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]), retain_graph=True)
-        return found[:samples], found[samples:]
+        return found[:samples], found[samples:] + halved
 
     def push(values: str, tangent: Tensor) -> Answer:
         both, pushed = torch.cat([tangent, tangent.abs()]), []
@@ -385,8 +334,10 @@ def _combined(row: Row, content: Tensor) -> Answer:
         return answer(values, _joined(row, [part[:samples] for part in pushed]), scale)
 
     def answer(values: str, found: Tensor, scale: Tensor) -> Answer:
-        roundings = 4 if values in EXACT_SUMS else taps + 4
-        stored = 2 if row.kind == "avgmax" else 0
-        return Answer(found, None, scale, roundings, taps, pull, lambda exact: 2 * readers + 4, push, stored, 2 * len(parts))
+        # One more than a single average: its sum with the maximum. The average was stored before.
+        roundings, stored = (4 + _finer(row) if values in EXACT_SUMS else taps + 3), int(row.kind == "avgmax")
+        # Whatever the order of parts, a gradient meets readers - 1 others. Each part is stored, which of all together is one rounding
+        # of the scale; so is each sum of two, but that the last is the result's.
+        return Answer(found, None, scale, roundings, taps, pull, lambda exact: readers + 2, push, stored, len(parts) - 1)
 
     return answer(row.values, output.detach()[:samples], scale)

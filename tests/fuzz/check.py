@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 from battery import arrange, assert_exact, assert_layout
-from fuzz.answers import Answer, answer_of, content_of, lengths_of, mask_of
+from fuzz.answers import Answer, answer_of
 from fuzz.draw import Row, draw
+from fuzz.values import content_of, grad_of, lengths_of, mask_of
 from torch_pooling import _library, functional
 
 _in_use: tuple[str, bool] | None = None
@@ -97,7 +97,7 @@ def _unit(row: Row, values: str) -> float:
 
 def _bound(scale: Tensor, roundings: int, info: torch.finfo) -> Tensor:
     """What so many roundings of a type may be off by; see answers.py. Each may also be one of the smallest number."""
-    return roundings * (info.eps / 2 * scale + info.smallest_normal * info.eps)
+    return roundings * (info.eps / 2 / (1 - roundings * info.eps / 2) * scale + info.smallest_normal * info.eps)
 
 
 def assert_near(
@@ -125,7 +125,7 @@ def assert_near(
         if divisor:
             overflow = scale * divisor + bound * divisor >= wide.max / unit
             if stored:  # of results of the type itself
-                overflow |= scale + bound >= info.max
+                overflow |= scale + bound >= info.max / unit
             good |= overflow & ~found.isfinite()
     if not bool(good.all()):
         wrong = (~good).nonzero()
@@ -147,31 +147,6 @@ def _compare(row: Row, found: Tensor, answer: Answer, what: str) -> None:
 
 def _unbatched(row: Row, tensor: Tensor) -> Tensor:
     return tensor if row.variant.batched else tensor[0]
-
-
-def grad_of(row: Row, shape: torch.Size) -> tuple[Tensor, bool]:
-    """float64 [N, ...] that the row's type holds, and whether sums of it are exact."""
-    generator = torch.Generator().manual_seed(row.seed + 2)
-    if row.variant.ones:
-        return torch.ones(shape, dtype=torch.float64), True
-    if row.grads == "normal":
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(row.variant.dtype).double(), False
-    info = torch.finfo(row.variant.dtype)
-    if row.grads == "huge":
-        return ((torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1) * info.max).to(row.variant.dtype).double(), False
-    grad = torch.randint(-63, 64, shape, generator=generator).double()
-    if row.grads in ("denormal", "tiny"):  # tiny: up to twice the smallest normal number, most of them below it
-        return grad * info.smallest_normal * (info.eps if row.grads == "denormal" else 1 / 32), True
-    grad /= 8
-    if row.grads == "nan":
-        grad[torch.rand(shape, generator=generator) < 0.05] = math.nan
-    elif row.grads == "infinite":
-        special = torch.rand(shape, generator=generator)
-        grad[special < 0.04] = math.inf
-        grad[special > 0.96] = -math.inf
-    elif row.grads != "eighths":
-        raise ValueError(f"unknown gradients {row.grads!r}")
-    return grad, True
 
 
 def _presented_grad(row: Row, grad: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
     kind = kind or one_of(random, (10, "max"), (8, "avg"), (2, "sum"), (1, "concat"), (1, "avgmax"), (1, "pyramid"), (1, "mixed"))
     threads = one_of(random, *THREADS)
     # What is small is one thread's, whatever there are: below 32768 taps, or 64 KiB.
-    large, wide = random.randrange(40 if threads == 1 else 6) == 0, random.randrange(800 if threads == 1 else 80) == 0
+    large, wide = random.randrange(40 if threads == 1 else 10) == 0, random.randrange(800 if threads == 1 else 150) == 0
     size = _size(random, large)
     more: dict[str, Any] = {}
     if kind in ("max", "avg", "sum"):
