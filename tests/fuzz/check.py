@@ -96,8 +96,10 @@ def _unit(row: Row, values: str) -> float:
 
 
 def _bound(scale: Tensor, roundings: int, info: torch.finfo) -> Tensor:
-    """What so many roundings of a type may be off by; see answers.py. Each may also be one of the smallest number."""
-    return roundings * (info.eps / 2 / (1 - roundings * info.eps / 2) * scale + info.smallest_normal * info.eps)
+    """What so many roundings of a type may be off by; see answers.py. Below the smallest normal number each is off by half a step at most,
+    and in float64 the answer's are as well."""
+    half_steps = info.smallest_normal * info.eps * (1 if info.bits == 64 else 0.5)
+    return roundings * (info.eps / 2 / (1 - roundings * info.eps / 2) * scale + half_steps)
 
 
 def assert_near(
