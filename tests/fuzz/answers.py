@@ -338,6 +338,7 @@ def _combined(row: Row, content: Tensor) -> Answer:
         roundings, stored = (4 + _finer(row) if values in EXACT_SUMS else taps + 3), int(row.kind == "avgmax")
         # Whatever the order of parts, a gradient meets readers - 1 others. Each part is stored, which of all together is one rounding
         # of the scale; so is each sum of two, but that the last is the result's.
-        return Answer(found, None, scale, roundings, taps, pull, lambda exact: readers + 2, push, stored, len(parts) - 1)
+        divisor = 2 * taps if row.kind == "avgmax" else taps  # CUDA's kernels halve last
+        return Answer(found, None, scale, roundings, divisor, pull, lambda exact: readers + 2, push, stored, len(parts) - 1)
 
     return answer(row.values, output.detach()[:samples], scale)

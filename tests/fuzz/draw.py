@@ -71,6 +71,7 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
     kind = kind or one_of(random, (10, "max"), (8, "avg"), (2, "sum"), (1, "concat"), (1, "avgmax"), (1, "pyramid"), (1, "mixed"))
     threads = one_of(random, *THREADS)
     # What is small is one thread's, whatever there are: below 32768 taps, or 64 KiB.
+    many = threads > 1 and random.randrange(3) == 2
     large, wide = random.randrange(40 if threads == 1 else 10) == 0, random.randrange(800 if threads == 1 else 150) == 0
     size = _size(random, large)
     more: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
             more = {"levels": tuple(between(random, 1, 6) for _ in range(between(random, 1, 4))), "mode": among(random, ("avg", "max"))}
     combined = kind in ("concat", "avgmax", "pyramid", "mixed")
     batched = combined or case.family == "global" or random.randrange(4) > 0
-    case = _with_planes(random, case, batched, WIDE_ELEMENTS if wide else LARGE_ELEMENTS if large else MOST_ELEMENTS, wide)
+    case = _with_planes(random, case, batched, WIDE_ELEMENTS if wide else LARGE_ELEMENTS if large or many else MOST_ELEMENTS, wide or many)
     if kind == "max" and not more.get("masked"):
         dtype = among(random, FLOATS) if random.randrange(3) else among(random, INTEGERS)
     else:
