@@ -25,7 +25,7 @@ LAYOUTS = ("channels_first", "channels_last")
 
 @dataclass(frozen=True)
 class Variant:
-    """How a case's input and grad_output are presented. `constant`: equal along the first axis (stride 0)."""
+    """How a case's input and grad_output are presented. `constant`: equal along one axis (stride 0)."""
 
     dtype: torch.dtype
     layout: str
@@ -35,9 +35,9 @@ class Variant:
 
     @property
     def constant(self) -> str:
-        if self.view != "expanded":
-            return ""
-        return "batch" if self.batched else "channel"
+        if self.view == "expanded":
+            return "batch" if self.batched else "channel"
+        return {"expanded_channels": "channel", "expanded_width": "width"}.get(self.view, "")
 
     @property
     def ones(self) -> bool:
@@ -62,10 +62,11 @@ _NUMBER = {case.name: number for number, case in enumerate(CASES)}
 def arrange(content: Tensor, rank: int, layout: str, view: str = "contiguous") -> Tensor:
     """A tensor equal to `content` ([N, C, *spatial] or [C, *spatial]) that lies in memory as asked, among poison.
 
-    "expanded" has stride 0 along the first axis: the content must be constant there.
+    "expanded" has stride 0 along the first axis, "expanded_channels" and "expanded_width" along others: the content must be constant there.
     """
-    if view == "expanded":
-        return arrange(content[:1], rank, layout).expand(content.shape)
+    if view.startswith("expanded"):
+        axis = {"expanded": 0, "expanded_channels": content.dim() - rank - 1, "expanded_width": content.dim() - 1}[view]
+        return arrange(content.narrow(axis, 0, min(1, content.shape[axis])), rank, layout).expand(content.shape)
     if view == "ones":
         return torch.ones((), dtype=content.dtype).expand(content.shape)
     dims = content.dim()

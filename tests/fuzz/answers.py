@@ -3,9 +3,11 @@
 
 Maxima, their indices and integers are exact. An average of n terms, in any order of additions, lies within n + 2 roundings of
 the accumulation type (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2: at most n - 1 for the sum; two for
-the division, by a reciprocal or not) times the average of absolute values; then there is one rounding to the result's type.
-Values whose sums are exact have the division's roundings only. Several reductions at once add up results that are rounded to
-the tensor's type, as a composition of single pools does.
+the division, by a reciprocal or not; one for the answer's own division, which counts where it is float64's, too) times the average
+of absolute values; then there is one rounding to the result's type. Values whose sums are exact have the divisions' roundings only.
+So have gradients, n being the number of outputs that read an input. The sums of a float64 answer may be off by as much as ours; that
+both are at their worst at once is not allowed for. Several reductions at once add up results that are rounded to the tensor's type,
+as a composition of single pools does: `stored`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,7 @@ from torch import Tensor
 import reference
 from cases import Case
 from fuzz.draw import Row
-
-EXACT_SUMS = ("eighths", "ties", "zeros", "denormal", "nan", "infinite", "lowest")
-_generator = torch.Generator()
+from fuzz.values import EXACT_SUMS, mask_of
 
 
 @dataclass
@@ -36,63 +36,21 @@ class Answer:
     indices: Tensor | None
     scale: Tensor | None
     roundings: int
-    taps: int  # elements in the largest window, or the divisor that undoes a mean
+    divisor: int  # the largest of any window: so many scales are at least the sum of absolute values
     pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # the gradient for a grad_output, and its scale
     pull_roundings: Callable[[bool], int]  # given whether sums of grad_output are exact
+    push: Callable[[str, Tensor], Answer]  # what the same linear map makes of a tangent: the average, or what lay where the maxima did
     stored: int = 0  # parts that are rounded to the result's type before they are added; of a gradient, `pull_stored`
     pull_stored: int = 0
 
+    def of_first(self) -> Answer:
+        """What is expected of an input without a batch axis."""
+        values, indices, scale = (None if part is None else part[0] for part in (self.values, self.indices, self.scale))
+        return replace(self, values=values, indices=indices, scale=scale)
 
-def content_of(row: Row) -> Tensor:
-    """[N, C, *spatial], float64 values that the row's type holds exactly, or int64."""
-    case, dtype = row.case, row.variant.dtype
-    _generator.manual_seed(row.seed)
-    shape = (case.batch, case.channels, *case.size)
-    content = _numbers(shape, row.values, dtype) if dtype.is_floating_point else _integers(shape, row.values, dtype)
-    if row.variant.constant == "batch":
-        return content[:1].expand(shape).clone()
-    return content[:, :1].expand(shape).clone() if row.variant.constant == "channel" else content
-
-
-def _uniform(shape: tuple[int, ...]) -> Tensor:
-    return torch.rand(shape, generator=_generator, dtype=torch.float64)
-
-
-def _numbers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
-    info = torch.finfo(dtype)
-    if values == "normal":
-        return torch.randn(shape, generator=_generator, dtype=torch.float64).to(dtype).double()
-    if values == "huge":
-        return ((_uniform(shape) * 2 - 1) * info.max).to(dtype).double()
-    most = 2 if values in ("ties", "zeros") else 63
-    numbers = torch.randint(-most, most + 1, shape, generator=_generator).double()
-    if values == "denormal":
-        return numbers * (info.smallest_normal * info.eps)
-    if values == "zeros":
-        return torch.copysign(torch.zeros_like(numbers), numbers + 0.5)
-    numbers /= 8
-    if values == "nan":
-        numbers[_uniform(shape) < 0.08] = math.nan
-    elif values == "infinite":
-        special = _uniform(shape)
-        numbers[special < 0.05] = math.inf
-        numbers[special > 0.95] = -math.inf
-    elif values == "lowest":
-        numbers[_uniform(shape) < 0.8] = -math.inf
-    elif values not in ("eighths", "ties"):
-        raise ValueError(f"unknown values {values!r}")
-    return numbers
-
-
-def _integers(shape: tuple[int, ...], values: str, dtype: torch.dtype) -> Tensor:
-    info = torch.iinfo(dtype)
-    if values == "huge":
-        return torch.randint(max(info.min, -(2**62)), min(info.max, 2**62), shape, generator=_generator)
-    most = 2 if values == "ties" else 63
-    numbers = torch.randint(-most, most + 1, shape, generator=_generator) + (64 if dtype == torch.uint8 else 0)
-    if values == "lowest":
-        numbers[_uniform(shape) < 0.8] = info.min
-    return numbers
+    def of_none(self) -> Answer:
+        values, indices, scale = (None if part is None else part[:0] for part in (self.values, self.indices, self.scale))
+        return replace(self, values=values, indices=indices, scale=scale)
 
 
 def answer_of(row: Row, content: Tensor) -> Answer:
@@ -106,8 +64,10 @@ def _without_samples(one: Answer) -> Answer:
         empty = one.pull(grad.new_ones(1, *grad.shape[1:]))[0][:0]
         return empty, empty
 
-    indices, scale = (None if part is None else part[:0] for part in (one.indices, one.scale))
-    return replace(one, values=one.values[:0], indices=indices, scale=scale, pull=pull)
+    def push(values: str, tangent: Tensor) -> Answer:
+        return one.push(values, tangent.new_ones(1, *tangent.shape[1:])).of_none()
+
+    return replace(one.of_none(), pull=pull, push=push)
 
 
 def answer_of_content(row: Row, content: Tensor) -> Answer:
@@ -118,21 +78,6 @@ def answer_of_content(row: Row, content: Tensor) -> Answer:
     if row.kind == "max":
         return _maximum(row, content)
     return _average(row, content)
-
-
-def mask_of(row: Row) -> Tensor:
-    """bool [N, *spatial]; of "lengths", also beyond both ends."""
-    case = row.case
-    _generator.manual_seed(row.seed + 1)
-    if row.more["masked"] == "lengths":
-        return torch.arange(case.size[0]) < lengths_of(row)[:, None]
-    threshold = _uniform((case.batch, *(1,) * case.rank)) * 1.4 - 0.2
-    return _uniform((case.batch, *case.size)) < threshold
-
-
-def lengths_of(row: Row) -> Tensor:
-    _generator.manual_seed(row.seed + 1)
-    return torch.randint(-2, row.case.size[0] + 3, (row.case.batch,), generator=_generator)
 
 
 # --- averages and sums ------------------------------------------------------------------------------------------------
@@ -161,8 +106,6 @@ def _average(row: Row, content: Tensor) -> Answer:
     case, kind, samples = row.case, row.kind, len(content)
     divisors = None
     taps, readers = taps_of(case), readers_of(case)
-    if case.divisor is not None:
-        taps = max(taps, abs(case.divisor))
     roundings = 3 if row.values in EXACT_SUMS else taps + 2
     if kind == "sum" and row.values in EXACT_SUMS:
         roundings = 0
@@ -194,7 +137,23 @@ def _average(row: Row, content: Tensor) -> Answer:
                     torch.from_numpy(reference.average_backward(grad.abs().numpy(), windows, positive)),
                 )
 
-    return Answer(values, None, scale, roundings, taps, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2)
+    divisor = 1 if kind == "sum" else taps if case.divisor is None else abs(case.divisor)
+    return Answer(values, None, scale, roundings, divisor, pull, lambda exact: 0 if exact and kind == "sum" else readers + 2, _push(row))
+
+
+def _push(row: Row) -> Callable[[str, Tensor], Answer]:
+    """Of averages, which are linear."""
+    return lambda values, tangent: answer_of_content(replace(row, values=values), tangent)
+
+
+def _gathered(answer: Answer, indices: Tensor, there: Tensor) -> Callable[[str, Tensor], Answer]:
+    """Of maxima: what lies at their indices, and zero of windows that read nothing."""
+
+    def push(values: str, tangent: Tensor) -> Answer:
+        found = tangent.flatten(2).gather(2, indices.flatten(2)).view_as(indices)
+        return replace(answer, values=torch.where(there, found, 0.0), indices=None)
+
+    return push
 
 
 def _torch_averages(row: Row) -> bool:
@@ -236,7 +195,7 @@ def _maximum(row: Row, content: Tensor) -> Answer:
         else:
             function = getattr(theirs, f"adaptive_max_pool{case.rank}d")
             output, indices = function(leaf, 1 if case.family == "global" else case.output, return_indices=True)
-        values = output.detach().to(content.dtype)
+        values, there = output.detach().to(content.dtype), torch.ones((), dtype=torch.bool)
 
         def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
             (found,) = torch.autograd.grad(output, leaf, grad)
@@ -247,14 +206,17 @@ def _maximum(row: Row, content: Tensor) -> Answer:
         lowest = torch.iinfo(dtype).min if integers else -np.inf
         found, chosen = reference.maximum(content.numpy(), windows, lowest)
         values, indices = torch.from_numpy(found), torch.from_numpy(chosen)
+        there = torch.tensor([len(cell) > 0 for cell in windows.cells]).view(windows.output_size)
 
         def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
-            return (
-                torch.from_numpy(reference.maximum_backward(grad.numpy(), chosen, windows)),
-                torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
-            )
+            with np.errstate(invalid="ignore"):
+                return (
+                    torch.from_numpy(reference.maximum_backward(grad.numpy(), chosen, windows)),
+                    torch.from_numpy(reference.maximum_backward(grad.abs().numpy(), chosen, windows)),
+                )
 
-    return Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case))
+    answer = Answer(values, indices, None, 0, 1, pull, lambda exact: 0 if exact else readers_of(case), _push(row))
+    return replace(answer, push=_gathered(answer, indices, there))
 
 
 def _torch_maximum(row: Row) -> bool:
@@ -299,6 +261,8 @@ def _masked(row: Row, content: Tensor) -> Answer:
         indices = torch.tensor(chosen).view(*flat.shape[:2], 1)
         scale = None
         share = torch.zeros_like(flat).scatter_(2, indices, (count > 0).to(flat.dtype))
+    roundings = 3 if row.values in EXACT_SUMS else flat.shape[2] + 2
+    pulled = 3 if row.kind == "avg" else 0  # one output reads an input: nothing is added, and a maximum's gradient not divided
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         with_share = torch.where(share > 0, grad.flatten(2) * share, 0.0).view_as(content)
@@ -307,7 +271,8 @@ def _masked(row: Row, content: Tensor) -> Answer:
     values = values.view(*content.shape[:2], *ones)
     indices = None if indices is None else indices.view_as(values)
     scale = None if scale is None else scale.view_as(values)
-    return Answer(values, indices, scale, flat.shape[2] + 2, flat.shape[2], pull, lambda exact: 4)
+    answer = Answer(values, indices, scale, roundings, flat.shape[2], pull, lambda exact: pulled, _push(row))
+    return answer if indices is None else replace(answer, push=_gathered(answer, indices, count.view_as(values) > 0))
 
 
 def _parts(row: Row, input: Tensor) -> list[tuple[Tensor, bool]]:
@@ -329,24 +294,51 @@ def _joined(row: Row, parts: list[Tensor]) -> Tensor:
     return torch.cat([part.flatten(1) for part in parts] if row.kind == "pyramid" else parts, 1)
 
 
+def _finer(row: Row) -> int:
+    """Roundings beyond the finest level's where coarser levels of a pyramid may be averages of its averages (design.md), whose sums are
+    never exact: n - 1 additions of n averages and two for the division, one of them the 4's; by steps it is less, n1 + n2 <= n1 n2.
+    Of other numbers the sum of steps is within that of all elements, likewise."""
+    levels = row.more.get("levels", (1,))
+    finest = max(levels)
+    whole = all(n % finest == 0 for n in row.case.size) and all(finest % level == 0 for level in levels)
+    averages = row.kind == "pyramid" and row.more["mode"] == "avg" and whole and finest > min(levels)
+    return int((finest // min(levels)) ** row.case.rank) if averages else 0
+
+
 def _combined(row: Row, content: Tensor) -> Answer:
     case, samples = row.case, len(content)
     leaf = torch.cat([content, content]).requires_grad_()
-    output = _joined(row, [part for part, _ in _parts(row, leaf)])
+    parts = _parts(row, leaf)
+    output = _joined(row, [part for part, _ in parts])
     # Maxima carry no rounding but, in a mean, those of the sum and the division.
-    weight = 1.0 if row.kind == "avgmax" else 0.0
-    magnitude = content.abs()
-    scale = _joined(row, [part * weight if is_max else part for part, is_max in _parts(row, magnitude)])
+    weights = [1.0 if row.kind == "avgmax" or not is_max else 0.0 for _, is_max in parts]
+    scale = _joined(row, [part * weight for (part, _), weight in zip(_parts(row, content.abs()), weights)])
     taps = math.prod(case.size) if row.kind != "mixed" else taps_of(case)
-    readers = readers_of(case) if row.kind != "pyramid" else sum(2**case.rank for _ in row.more["levels"])
+    readers = 2 * readers_of(case)
     if row.kind == "pyramid":
         readers = sum(math.prod(-(-level // n) + 1 for n in case.size) for level in row.more["levels"])
+    # Halves of numbers below the smallest normal one are off by half a step, a rounding of that one: in a mean each gradient is halved.
+    halved = readers * torch.finfo(row.variant.dtype).smallest_normal if row.kind == "avgmax" else 0.0
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
-        (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]))
-        return found[:samples], found[samples:]
+        (found,) = torch.autograd.grad(output, leaf, torch.cat([grad, grad.abs()]), retain_graph=True)
+        return found[:samples], found[samples:] + halved
 
-    roundings = 4 if row.values in EXACT_SUMS else taps + 4
-    stored = 2 if row.kind == "avgmax" else 0
-    parts = len(row.more.get("levels", (0, 1)))
-    return Answer(output.detach()[:samples], None, scale, roundings, taps, pull, lambda exact: 2 * readers + 4, stored, 2 * parts)
+    def push(values: str, tangent: Tensor) -> Answer:
+        both, pushed = torch.cat([tangent, tangent.abs()]), []
+        for part, _ in parts:  # torch's own gradient of its gradient, in float64
+            grad = torch.zeros_like(part).requires_grad_()
+            (found,) = torch.autograd.grad(part, leaf, grad, retain_graph=True, create_graph=True)
+            pushed += torch.autograd.grad(found, grad, both)
+        scale = _joined(row, [part[samples:] * weight for part, weight in zip(pushed, weights)])
+        return answer(values, _joined(row, [part[:samples] for part in pushed]), scale)
+
+    def answer(values: str, found: Tensor, scale: Tensor) -> Answer:
+        # One more than a single average: its sum with the maximum. The average was stored before.
+        roundings, stored = (4 + _finer(row) if values in EXACT_SUMS else taps + 3), int(row.kind == "avgmax")
+        # Whatever the order of parts, a gradient meets readers - 1 others. Each part is stored, which of all together is one rounding
+        # of the scale; so is each sum of two, but that the last is the result's.
+        divisor = 2 * taps if row.kind == "avgmax" else taps  # CUDA's kernels halve last
+        return Answer(found, None, scale, roundings, divisor, pull, lambda exact: readers + 2, push, stored, len(parts) - 1)
+
+    return answer(row.values, output.detach()[:samples], scale)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -11,8 +13,9 @@ import torch
 from torch import Tensor
 
 from battery import arrange, assert_exact, assert_layout
-from fuzz.answers import Answer, answer_of, content_of, lengths_of, mask_of
+from fuzz.answers import Answer, answer_of
 from fuzz.draw import Row, draw
+from fuzz.values import content_of, grad_of, lengths_of, mask_of
 from torch_pooling import _library, functional
 
 _in_use: tuple[str, bool] | None = None
@@ -31,8 +34,26 @@ def restore() -> None:
     use("", False)
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Of calls of ours alone, forward and backward: an autograd engine runs the latter of CPU tensors in the thread that asks."""
+    before = torch.get_num_threads()
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != before:
+            torch.set_num_threads(before)
+
+
 def call(row: Row, input: Tensor, return_indices: bool = False) -> Any:
-    """The function of a row, in channels-first shape."""
+    """The function of a row, in channels-first shape, on the threads of the row."""
+    with _threads(row.threads):
+        return _call(row, input, return_indices)
+
+
+def _call(row: Row, input: Tensor, return_indices: bool) -> Any:
     case, kind, last = row.case, row.kind, row.channels_last_shape
     extra: dict[str, Any] = {"data_format": "channels_last"} if last else {}
     if return_indices:
@@ -69,38 +90,51 @@ def call(row: Row, input: Tensor, return_indices: bool = False) -> Any:
     return tuple(part.movedim(-1, channel) for part in result) if return_indices else result.movedim(-1, channel)
 
 
-def _bound(scale: Tensor, roundings: int, dtype: torch.dtype) -> Tensor:
-    """What the accumulation type may be off by; see answers.py. Each rounding may also be one of the smallest number."""
-    wide = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32)
-    return roundings * (wide.eps / 2 * scale + wide.smallest_normal * wide.eps)
+def _unit(row: Row, values: str) -> float:
+    """What answers of a row are computed in multiples of: float64 cannot hold sums of the largest float64 numbers."""
+    return 2.0**64 if values == "huge" and row.variant.dtype == torch.float64 else 1.0
+
+
+def _bound(scale: Tensor, roundings: int, info: torch.finfo) -> Tensor:
+    """What so many roundings of a type may be off by; see answers.py. Below the smallest normal number each is off by half a step at most,
+    and in float64 the answer's are as well."""
+    half_steps = info.smallest_normal * info.eps * (1 if info.bits == 64 else 0.5)
+    return roundings * (info.eps / 2 / (1 - roundings * info.eps / 2) * scale + half_steps)
 
 
 def assert_near(
-    actual: Tensor, expected: Tensor, scale: Tensor, roundings: int, stored: int, overflow: Tensor | None, what: str
+    actual: Tensor, expected: Tensor, scale: Tensor, roundings: int, stored: int, what: str, unit: float = 1.0, divisor: int = 0
 ) -> None:
+    """`expected` and `scale` are in multiples of `unit`. `divisor`: of numbers so large that sums may overflow, what a scale lacks to be
+    such a sum; 0 of all others. Where one may, whatever follows from infinities is right, but no finite number that is not near."""
     assert actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, expected {list(expected.shape)}"
-    dtype, found = actual.dtype, actual.double()
-    info = torch.finfo(dtype)
-    bound = _bound(scale, roundings, dtype) + stored * (info.eps / 2 * scale + info.smallest_normal * info.eps)
+    dtype, found = actual.dtype, actual.double() / unit
+    info, wide = torch.finfo(dtype), torch.finfo(torch.float64 if actual.dtype == torch.float64 else torch.float32)
+    bound = _bound(scale, roundings, wide) + _bound(scale, stored, info)
     if dtype == torch.float64 or dtype == torch.float32:
         # The answer itself is rounded where it is float64, too; and once to float32.
         allowed = bound + (info.eps / 2) * expected.abs() * (roundings > 0 or dtype == torch.float32)
     else:
         top = (expected.abs() + bound).clamp(min=info.smallest_normal)
         allowed = bound + info.eps / 2 * torch.exp2(top.log2().floor())
-    good = (found - expected).abs() <= allowed
+    if dtype != torch.float64:  # nothing but zeros, or a maximum beside averages (scales of float64 may have become zero)
+        allowed = torch.where(scale == 0, 0.0, allowed)
+    good = ((found - expected).abs() <= allowed) & expected.isfinite()
     good |= (found == expected) | (found.isnan() & expected.isnan())
     if not bool(good.all()):
-        too_large = (expected.abs() + bound >= info.max) & expected.isfinite() & found.isinf() & (found.sign() == expected.sign())
+        too_large = (expected.abs() + bound >= info.max / unit) & expected.isfinite() & found.isinf() & (found.sign() == expected.sign())
         good |= too_large
-        if overflow is not None:
-            good |= overflow
+        if divisor:
+            overflow = scale * divisor + bound * divisor >= wide.max / unit
+            if stored:  # of results of the type itself
+                overflow |= scale + bound >= info.max / unit
+            good |= overflow & ~found.isfinite()
     if not bool(good.all()):
         wrong = (~good).nonzero()
         at = tuple(wrong[0].tolist())
         raise AssertionError(
-            f"{what}: {len(wrong)} of {actual.numel()} differ; at {at}: {found[at].item()!r}, expected {expected[at].item()!r} "
-            f"+- {allowed[at].item():.3g}"
+            f"{what}: {len(wrong)} of {actual.numel()} differ; at {at}: {actual[at].item()!r}, expected {expected[at].item()!r} "
+            f"+- {allowed[at].item():.3g}" + (f" times {unit:g}" if unit != 1 else "")
         )
 
 
@@ -109,28 +143,12 @@ def _compare(row: Row, found: Tensor, answer: Answer, what: str) -> None:
     if answer.scale is None:
         assert_exact(found, answer.values, what)
         return
-    overflow = None
-    if row.values == "huge":  # the sum is beyond the accumulation type: whatever follows from infinities is right
-        wide = torch.finfo(torch.float64 if row.variant.dtype == torch.float64 else torch.float32)
-        overflow = ~(answer.scale * answer.taps < wide.max)
-    assert_near(found, answer.values, answer.scale, answer.roundings, answer.stored, overflow, what)
+    divisor = answer.divisor if row.values == "huge" else 0
+    assert_near(found, answer.values, answer.scale, answer.roundings, answer.stored, what, _unit(row, row.values), divisor)
 
 
 def _unbatched(row: Row, tensor: Tensor) -> Tensor:
     return tensor if row.variant.batched else tensor[0]
-
-
-def grad_of(row: Row, shape: torch.Size) -> tuple[Tensor, bool]:
-    """float64 [N, ...] that the row's type holds, and whether sums of it are exact."""
-    generator = torch.Generator().manual_seed(row.seed + 2)
-    if row.variant.ones:
-        return torch.ones(shape, dtype=torch.float64), True
-    if row.grads == "normal":
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(row.variant.dtype).double(), False
-    grad = torch.randint(-63, 64, shape, generator=generator).double() / 8
-    if row.grads == "nan":
-        grad[torch.rand(shape, generator=generator) < 0.05] = math.nan
-    return grad, True
 
 
 def _presented_grad(row: Row, grad: Tensor) -> Tensor:
@@ -154,11 +172,10 @@ def check(row: Row) -> None:
     use(row.isa, row.past_caches)
     case, variant = row.case, row.variant
     content = content_of(row)
-    answer = answer_of(row, content)
+    unit = 1.0 if row.kind == "max" else _unit(row, row.values)
+    answer = answer_of(row, content if unit == 1 else content / unit)
     if not variant.batched:
-        answer.values = answer.values[0]
-        answer.indices = None if answer.indices is None else answer.indices[0]
-        answer.scale = None if answer.scale is None else answer.scale[0]
+        answer = answer.of_first()
     input = arrange(_unbatched(row, content).to(variant.dtype), case.rank, variant.layout, variant.view)
     with torch.no_grad():
         plain = call(row, input)
@@ -182,10 +199,31 @@ def check(row: Row) -> None:
     if not floating:
         return
     grad, exact = grad_of(row, output.shape if variant.batched else torch.Size((1, *output.shape)))
-    (found,) = torch.autograd.grad(output, input, _presented_grad(row, grad))
-    expected, scale = answer.pull(grad)
+    presented = _presented_grad(row, grad).requires_grad_(row.again)
+    with _threads(row.threads):
+        (found,) = torch.autograd.grad(output, input, presented, create_graph=row.again)
+    unit = _unit(row, row.grads)
+    expected, scale = (_unbatched(row, part) for part in answer.pull(grad / unit))
     assert found.dtype == variant.dtype
-    roundings = answer.pull_roundings(exact)
-    assert_near(found, _unbatched(row, expected), _unbatched(row, scale), roundings, answer.pull_stored, None, "gradient")
+    divisor = answer.divisor if row.grads == "huge" else 0
+    assert_near(found.detach(), expected, scale, answer.pull_roundings(exact), answer.pull_stored, "gradient", unit, divisor)
     if has_layout:
-        assert_layout(found, input, case, variant, "grad_input")
+        assert_layout(found.detach(), input, case, variant, "grad_input")
+    if row.again:
+        _check_again(row, answer, input, presented, found)
+
+
+def _check_again(row: Row, answer: Answer, input: Tensor, grad_output: Tensor, grad_input: Tensor) -> None:
+    """The other way through the linear map whose adjoint the gradient is: its own gradient, and the tangents of jvp."""
+    other = replace(row, values=("eighths", "normal", "nan")[row.seed % 3], seed=row.seed + 3)
+    content = content_of(other)
+    expected = answer.push(other.values, content)
+    if not row.variant.batched:
+        expected = expected.of_first()
+    tangent = arrange(_unbatched(row, content).to(row.variant.dtype), row.case.rank, row.variant.layout, row.variant.view)
+    with _threads(row.threads):
+        (second,) = torch.autograd.grad(grad_input, grad_output, tangent)
+        values, pushed = torch.func.jvp(lambda x: call(row, x), (input.detach(),), (tangent,))
+    _compare(other, second, expected, "second derivative")
+    _compare(other, pushed, expected, "tangent")
+    _compare(row, values, answer, "value with tangent")

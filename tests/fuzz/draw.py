@@ -15,13 +15,16 @@ from typing import Any, TypeVar
 
 import torch
 
-from battery import FLOATS, GRAD_VIEWS, INTEGERS, LAYOUTS, VIEWS, Variant
+from battery import FLOATS, GRAD_VIEWS, INTEGERS, LAYOUTS, Variant
+from battery import VIEWS as BATTERY_VIEWS
 from cases import CHANNELS, Case, Padding, Size
 
 KINDS = ("max", "avg", "sum", "concat", "avgmax", "pyramid", "mixed")
 # What a tensor holds. "eighths" are exact in every type and so are their sums; "lowest" is -inf (or the lowest integer) mostly.
 VALUES = ("eighths", "normal", "ties", "zeros", "huge", "denormal", "nan", "infinite", "lowest")
-GRADS = ("eighths", "normal", "nan")
+GRADS = ("eighths", "normal", "huge", "denormal", "tiny", "nan", "infinite")
+VIEWS = (*BATTERY_VIEWS, "expanded_channels", "expanded_width")
+THREADS = ((8, 1), (1, 2), (1, 5))  # with their weights
 MOST_ELEMENTS, LARGE_ELEMENTS = 12_000, 60_000
 WIDE_ELEMENTS, WIDE_CHANNELS = 1_200_000, 3000  # where threads share one row of many channels
 Item = TypeVar("Item")
@@ -40,6 +43,8 @@ class Row:
     channels_last_shape: bool = False  # data_format="channels_last"
     isa: str = ""
     past_caches: bool = False
+    threads: int = 1
+    again: bool = False  # also the gradient of the gradient, and a tangent
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +69,10 @@ def between(random: Random, low: int, high: int) -> int:
 def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str] = ("",)) -> Row:
     """A call that is legal, of one kind or of any."""
     kind = kind or one_of(random, (10, "max"), (8, "avg"), (2, "sum"), (1, "concat"), (1, "avgmax"), (1, "pyramid"), (1, "mixed"))
-    large, wide = random.randrange(40) == 0, random.randrange(800) == 0
+    threads = one_of(random, *THREADS)
+    # What is small is one thread's, whatever there are: below 32768 taps, or 64 KiB.
+    many = threads > 1 and random.randrange(3) == 2
+    large, wide = random.randrange(40 if threads == 1 else 10) == 0, random.randrange(800 if threads == 1 else 150) == 0
     size = _size(random, large)
     more: dict[str, Any] = {}
     if kind in ("max", "avg", "sum"):
@@ -83,20 +91,22 @@ def draw(random: Random, kind: str | None = None, instruction_sets: Sequence[str
             more = {"levels": tuple(between(random, 1, 6) for _ in range(between(random, 1, 4))), "mode": among(random, ("avg", "max"))}
     combined = kind in ("concat", "avgmax", "pyramid", "mixed")
     batched = combined or case.family == "global" or random.randrange(4) > 0
-    case = _with_planes(random, case, batched, WIDE_ELEMENTS if wide else LARGE_ELEMENTS if large else MOST_ELEMENTS, wide)
+    case = _with_planes(random, case, batched, WIDE_ELEMENTS if wide else LARGE_ELEMENTS if large or many else MOST_ELEMENTS, wide or many)
     if kind == "max" and not more.get("masked"):
         dtype = among(random, FLOATS) if random.randrange(3) else among(random, INTEGERS)
     else:
-        integers = kind in ("avg", "sum") and case.family == "sliding" and random.randrange(8) == 0
+        long = large and max(case.spread(case.kernel)) > 99  # torch has no averages of integers in 1-D, and the reference takes a minute
+        integers = kind in ("avg", "sum") and case.family == "sliding" and random.randrange(8) == 0 and not long
         dtype = torch.int64 if integers else among(random, FLOATS)
     channels_last_shape = random.randrange(8) == 0
     variant = Variant(dtype, among(random, LAYOUTS), among(random, VIEWS), among(random, GRAD_VIEWS), batched)
     values = among(random, VALUES if dtype.is_floating_point else ("eighths", "ties", "lowest", "huge"))
     if values in ("huge", "lowest") and kind in ("avg", "sum") and not dtype.is_floating_point:
         values = "eighths"  # the sum of such integers is not defined
+    grads = one_of(random, *((5 if grads in ("eighths", "normal") else 1, grads) for grads in GRADS))
     return Row(
-        kind, case, variant, values, one_of(random, (4, "eighths"), (3, "normal"), (1, "nan")), random.randrange(1 << 30),
-        channels_last_shape, among(random, instruction_sets), random.randrange(10) == 0, more,
+        kind, case, variant, values, grads, random.randrange(1 << 30),
+        channels_last_shape, among(random, instruction_sets), random.randrange(10) == 0, threads, random.randrange(8) == 7, more,
     )  # fmt: skip
 
 
