@@ -30,6 +30,14 @@ if "TORCH_POOLING_TEST_DEVICE" in os.environ:  # the batteries on a GPU: tests m
     torch.set_default_device(os.environ["TORCH_POOLING_TEST_DEVICE"])
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker that ends may have counts to write, or leaks: xdist kills it after ten seconds, and whatever it had seen is lost."""
+    if config.pluginmanager.has_plugin("xdist"):
+        from xdist.workermanage import NodeManager
+
+        NodeManager.EXIT_TIMEOUT = 600
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         reason = reason_to_skip(f"{item.path.name}::{item.name}")

@@ -33,11 +33,13 @@ CombinedPlan make_plan(const Combined& combined, bool inverse, int64_t element_b
     if (starts) {
       int64_t taps = 1;
       for (int axis = 0; axis < 3; ++axis) {
-        if (!Windows<int32_t>::hold(from.axes[axis])) throw std::runtime_error("combined_pool: sizes or input_size have a spatial axis that is too long for CUDA");
+        if (!Windows<int32_t>::hold(from.axes[axis])) {
+          throw std::runtime_error("combined_pool: the window is too large for CUDA: sizes, stride, padding and input_size must stay within 32 bits");
+        }
         group.axis[axis] = Windows<int32_t>(from.axes[axis], inverse, true);
         taps *= from.axes[axis].max_taps();
       }
-      if (taps >= narrow_limit) throw std::runtime_error("combined_pool: sizes give a window that is too large for CUDA");
+      if (taps >= narrow_limit) throw std::runtime_error("combined_pool: the window is too large for CUDA: sizes give too many elements");
       group.team_log = std::clamp(floor_log2(taps / 8), 0, 8 - plan.lanes_log);
       group.outputs = from.outputs();
     }

@@ -28,7 +28,7 @@ STANDS_FOR: dict[str, tuple[str, ...]] = {
     "parts": ("sizes",),
     "an empty output": ("sizes",),
     "a mean": ("kinds",),
-    "window": ("kernel_size", "dilation", "sizes"),
+    "window": ("kernel_size", "stride", "padding", "dilation", "sizes", "input_size"),  # all of which are told
 }
 _RESULT = ("grad_output", "offsets")  # in the shape of the output: compared with whatever decides that
 _COUNTS = ("kernel_size", "stride", "padding", "dilation", "input_size", "sizes")  # lists whose length the rank says
