@@ -206,3 +206,27 @@ def test_integers_beyond_64_bits_name_their_argument() -> None:
     ):
         with pytest.raises(ValueError, match=words + " overflows a 64-bit int"):
             call()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kinds", [[0, 0], [1, 1], [0, 1, 0, 1], [1, 0, 0]])
+def test_several_parts_of_one_kind(kinds: list[int], layout: torch.memory_format) -> None:
+    """The operator takes them, though no function asks for them: each part is what it is alone, and gradients add up."""
+    ops = torch.ops.torch_pooling
+    input = torch.randn(2, 5, 7, 9).contiguous(memory_format=layout)
+    sizes = [3, 2] * len(kinds)
+    if 1 in kinds:
+        output, offsets = ops.combined_pool_with_offsets(input, 2, 0, kinds, sizes, [], [])
+    else:
+        output, offsets = ops.combined_pool(input, 2, 0, kinds, sizes, [], []), None
+    assert torch.equal(ops.combined_pool(input, 2, 0, kinds, sizes, [], []), output)
+    grad = torch.randn(output.shape)
+    found = ops.combined_pool_backward(grad, offsets, [7, 9], 2, 0, kinds, sizes, [], [], False)
+    expected = torch.zeros(input.shape)
+    for part, kind in enumerate(kinds):
+        mine = slice(5 * part, 5 * part + 5)
+        leaf = input.clone().requires_grad_()
+        alone = (functional.adaptive_max_pool2d if kind else functional.adaptive_avg_pool2d)(leaf, (3, 2))
+        torch.testing.assert_close(output[:, mine], alone.detach(), rtol=1e-6, atol=1e-6)
+        expected += torch.autograd.grad(alone, leaf, grad[:, mine])[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

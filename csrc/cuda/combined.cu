@@ -28,7 +28,8 @@ CombinedPlan make_plan(const Combined& combined, bool inverse, int64_t element_b
   const bool shared_windows = combined.form != Form::Flat;  // all parts over the same
   for (int64_t part = 0; part < combined.part_count; ++part) {
     const Part& from = combined.parts[part];
-    const bool starts = part == 0 || !shared_windows;
+    const WindowGroup* const last = part == 0 ? nullptr : &plan.groups[plan.group_count - 1];
+    const bool starts = last == nullptr || !shared_windows || (from.max ? last->maximum : last->average);  // one of each kind to a group
     WindowGroup& group = plan.groups[starts ? plan.group_count++ : plan.group_count - 1];
     if (starts) {
       int64_t taps = 1;
@@ -43,7 +44,6 @@ CombinedPlan make_plan(const Combined& combined, bool inverse, int64_t element_b
       group.team_log = std::clamp(floor_log2(taps / 8), 0, 8 - plan.lanes_log);
       group.outputs = from.outputs();
     }
-    if (from.max && group.maximum) throw std::runtime_error("combined_pool: kinds must not name two maxima over the same windows on CUDA");
     (from.max ? group.maximum : group.average) = true;
     (from.max ? group.maxima : group.averages) = combined.place(part, false);
     if (from.max) {
