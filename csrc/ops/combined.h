@@ -221,13 +221,16 @@ struct CombinedPool {
     OffsetType type = OffsetType::Int32;
     if constexpr (Device::computes) {
       type = choose_offset_type(p.combined.window_elements(), wide_offsets);
-    } else if (!wide_offsets) {
+    } else {
       int64_t most = 1;
       for (size_t n = 0; n < p.parts.size(); ++n) {
         if (!p.combined.parts[n].max) continue;
-        most = std::max(most, with_windows(args, n, [&](const auto& windows) { return window_elements(windows, p.parts[n], p.combined.parts[n].axes); }));
+        const int64_t elements = with_windows(args, n, [&](const auto& windows) {
+          return window_elements(windows, p.parts[n], p.combined.parts[n].axes, wide_offsets);
+        });
+        most = std::max(most, elements);
       }
-      type = choose_offset_type(most, false);
+      type = choose_offset_type(most, wide_offsets);
     }
     Tensor output = empty(p, false, input.scalar_type(), input);
     Tensor offsets = empty(p, true, scalar_type_of(type), input);

@@ -119,10 +119,10 @@ struct MaskedPool {
     OffsetType type = OffsetType::Int32;
     if constexpr (Device::computes) {
       type = choose_offset_type(plan.masked.positions, wide_offsets);
-    } else if (!wide_offsets) {
-      Int positions(1);
-      for (const Int& size : plan.sizes.input) positions = positions * size;
-      type = choose_offset_type(positions.guard_int(__FILE__, __LINE__), false);
+    } else {
+      int64_t positions = 1;
+      for (const Int& size : plan.sizes.input) positions *= wide_offsets ? concrete(size).value_or(1) : size.guard_int(__FILE__, __LINE__);
+      type = choose_offset_type(positions, wide_offsets);
     }
     Tensor output = plan.empty(plan.sizes.output, input.scalar_type(), input);
     Tensor offsets = plan.empty(plan.sizes.output, scalar_type_of(type), input);

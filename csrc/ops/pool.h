@@ -67,29 +67,30 @@ inline OffsetType choose_offset_type(int64_t window_elements, bool wide) {
   return window_elements <= offset_limit(OffsetType::Int32) ? OffsetType::Int32 : OffsetType::Int64;
 }
 
-// Elements of the longest window. Symbolic sizes are fixed by asking; callers that must not fix them ask for wide offsets.
+// Elements of the longest window. Symbolic sizes are fixed by asking; where offsets are wide they are not, and count as one.
 template <class Int>
-int64_t window_elements(const SlidingArgs<Int>& args, const Sizes<Int>&, const Axis* axes) {
+int64_t window_elements(const SlidingArgs<Int>& args, const Sizes<Int>&, const Axis* axes, bool wide = false) {
   if constexpr (std::is_same_v<Int, int64_t>) {
     return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps();
   } else {
     int64_t elements = 1;
     for (int64_t axis = 0; axis < args.rank; ++axis) {
-      elements *= entry<Int>(args.kernel_size, axis).guard_int(__FILE__, __LINE__);
+      const Int& kernel = entry<Int>(args.kernel_size, axis);
+      elements *= wide ? concrete(kernel).value_or(1) : kernel.guard_int(__FILE__, __LINE__);
     }
     return elements;
   }
 }
 template <class Int>
-int64_t window_elements(const AdaptiveArgs<Int>&, const Sizes<Int>& sizes, const Axis* axes) {
+int64_t window_elements(const AdaptiveArgs<Int>&, const Sizes<Int>& sizes, const Axis* axes, bool wide = false) {
   if constexpr (std::is_same_v<Int, int64_t>) {
     return axes[0].max_taps() * axes[1].max_taps() * axes[2].max_taps();
   } else {
     int64_t elements = 1;
     for (int64_t axis = 0; axis < sizes.rank; ++axis) {
-      const int64_t input = sizes.input[static_cast<size_t>(axis)].guard_int(__FILE__, __LINE__);
-      const int64_t output = sizes.output[static_cast<size_t>(axis)].guard_int(__FILE__, __LINE__);
-      elements *= Axis::adaptive_to(input, output).max_taps();
+      const Int &input = sizes.input[static_cast<size_t>(axis)], &output = sizes.output[static_cast<size_t>(axis)];
+      if (wide && !(concrete(input).has_value() && concrete(output).has_value())) continue;
+      elements *= Axis::adaptive_to(input.guard_int(__FILE__, __LINE__), output.guard_int(__FILE__, __LINE__)).max_taps();
     }
     return elements;
   }
@@ -205,8 +206,7 @@ struct Pool {
     const DType dtype = check_dtype(op, "input", input, Types::Numbers);
     Axis axes[3];
     const Sizes<Int> sizes = forward_sizes<Int>(op, input, args, adaptive ? NoChannels::Unbatched : NoChannels::Refused, axes);
-    OffsetType type = OffsetType::Int32;
-    if (Device::computes || !wide_offsets) type = choose_offset_type(window_elements(args, sizes, axes), wide_offsets);
+    const OffsetType type = choose_offset_type(window_elements(args, sizes, axes, wide_offsets), wide_offsets);
     const bool channels_last = is_channels_last<Int>(input, sizes.rank);
     at::Tensor output = empty(sizes, sizes.output, channels_last, input.scalar_type(), input);
     at::Tensor offsets = empty(sizes, sizes.output, channels_last, scalar_type_of(type), input);

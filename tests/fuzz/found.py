@@ -93,4 +93,6 @@ HOSTILE = [
     Hostile("adaptive_max_pool", Base(), {"output_size": [2, 2, 2, 2]}),
     # Two averages over the same windows: the emulated kernels of CUDA wrote the second only.
     Hostile("combined_pool", Base(1, torch.float64, True), {"kinds": [0, 0]}),
+    # Without data, wide offsets were of 32 bits whatever the window.
+    Hostile("max_pool_with_offsets", Base(2, torch.int64, True, 2), {"kernel_size": [5, 2147483647], "wide_offsets": 1.5}),
 ]
