@@ -34,7 +34,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        return "x".join(map(str, self.size)) + (" global" if self.window is None else f" k{self.window}") + (f" s{self.stride}" if self.stride else "")
+        window = " global" if self.window is None else f" k{self.window}"
+        return "x".join(map(str, self.size)) + window + (f" s{self.stride}" if self.stride else "")
 
     def pool(self, library: object, input: Tensor) -> Tensor:
         rank = len(self.size)
