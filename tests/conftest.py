@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-if "LEAKS" in os.environ:  # sanitizers/run.py: thousands of records of what is kept from its import on would crowd out others
+if "TORCH_POOLING_LEAKS" in os.environ:  # sanitizers/run.py: thousands of records of what is kept from its import on would crowd out others
     ctypes.CDLL(None).__lsan_disable()
     import torch_pooling  # noqa: F401
 

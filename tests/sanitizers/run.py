@@ -80,7 +80,7 @@ def leaks_of(command: list[str]) -> tuple[int, list[str]]:
     """Stacks by tables of unwinding, not by frame pointers, which torch does without: the others end inside it, before they are at ours."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {
-            "LEAKS": "1",  # conftest.py
+            "TORCH_POOLING_LEAKS": "1",  # conftest.py
             "LD_PRELOAD": ":".join(library(name) for name in ("liblsan.so", "libstdc++.so.6")),
             "LSAN_OPTIONS": f"exitcode=0:fast_unwind_on_malloc=0:malloc_context_size=12:allocator_may_return_null=1:log_path={folder}/leaks",
         }
