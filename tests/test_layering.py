@@ -118,7 +118,8 @@ def test_only_the_window_computes_with_padding_and_dilation(path: Path) -> None:
         or path in binding_files()
     )
     if not passes_them_on:
-        assert not re.findall(r"\b\w*(?:padding|dilation)\w*\b(?<!count_padding)", code(path)), (
+        statements = re.sub(r'"(?:[^"\\\n]|\\.)*"', '""', code(path))  # what an error says computes nothing
+        assert not re.findall(r"\b\w*(?:padding|dilation)\w*\b(?<!count_padding)", statements), (
             "kernels ask core/window.h which inputs an output reads"
         )
 
