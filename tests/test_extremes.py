@@ -115,3 +115,25 @@ def test_planes_of_one_column_are_rows(name: str, place: str, each_isa: EachIsa)
             indices = getattr(functional, f"max_pool{rank}d")(column, *window, return_indices=True)[1]
             expected = getattr(F, f"max_pool{rank}d")(column.float(), *window, return_indices=True)[1]
             assert torch.equal(indices, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shift", [1, 127, 255, 1023, 12345, 32767, 32768, 40961])
+def test_maxima_of_all_16_bit_numbers(dtype: torch.dtype, shift: int, each_isa: EachIsa) -> None:
+    """Each number beside another one, in both orders: torch's maxima of them as float32, and with positions the bits of the one that won."""
+    bits = torch.arange(-32768, 32768, dtype=torch.int16)
+    pairs = torch.stack([bits, bits.roll(shift)], 1).view(dtype)  # of 65536 channels
+    row = pairs.reshape(1, 1, -1)
+    pixels = pairs[None, :, None].to(memory_format=torch.channels_last)
+    for input, window in ((row, (2, 2)), (row, (3, 1, 1)), (row, (5, 1, 2)), (pixels, ((1, 2), 1))):
+        rank = input.dim() - 2
+        expected, places = getattr(F, f"max_pool{rank}d")(input.float(), *window, return_indices=True)
+        winners = input.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
+        number = ~winners.isnan()
+        for name in each_isa():
+            output, indices = getattr(functional, f"max_pool{rank}d")(input, *window, return_indices=True)
+            assert torch.equal(indices, places), name
+            assert torch.equal(output.isnan(), ~number), name
+            assert torch.equal(output[number].view(torch.int16), winners[number].view(torch.int16)), name
+            output = getattr(functional, f"max_pool{rank}d")(input, *window)
+            torch.testing.assert_close(output.float(), expected, rtol=0, atol=0, equal_nan=True)

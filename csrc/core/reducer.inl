@@ -15,6 +15,16 @@ TP_HOST_DEVICE TP_WRAPS inline V wrapping_sum(V a, V b) {
   return a + b;
 }
 
+// b where either is a NaN.
+template <class V>
+TP_HOST_DEVICE inline V smaller(V a, V b) {
+  if constexpr (requires { smaller_of(a, b); }) {  // a target has its own
+    return smaller_of(a, b);
+  } else {
+    return select(a < b, a, b);
+  }
+}
+
 struct Sum {
   static constexpr bool is_max = false;
   template <class Lane>
@@ -43,6 +53,10 @@ struct Max {
   TP_HOST_DEVICE static auto beats(V x, V best) {
     return (x > best) | (x != x);
   }
+  template <class V>
+  TP_HOST_DEVICE static bool is_zero(V x) {
+    return x == 0;
+  }
   // The same for a value and the number of its tap, as selects one after the other, which vectors do best.
   template <class V, class C>
   TP_HOST_DEVICE static void take(V& best, C& code, V x, C c) {
@@ -67,34 +81,48 @@ struct Max {
   }
 };
 
-// Maximum of 16-bit floats compared as integers. Key of the bits b: b for positive numbers, b with its magnitude bits
-// flipped for negative ones, and 0x7fff for every NaN: integer order is float order, with -0 (key -1) just below +0.
+// Maximum of 16-bit floats compared as integers, for a type whose infinity has these bits. Bits of a positive number are their own
+// order, those of a negative one with the magnitude flipped: from the NaNs below -inf up to those above inf. Moved down by the number
+// of the lower NaNs, -inf is the lowest integer, those NaNs have wrapped around to the top, and every NaN is above inf: integer order
+// is float order, with -0 just below +0.
+template <int16_t infinity>
 struct MaxKey {
   static constexpr bool is_max = true;
-  static constexpr int16_t nan_key = 0x7fff;
-  static constexpr int16_t minus_zero_key = -1;
-  static constexpr int16_t lowest_key = -0x8000;
+  static constexpr int16_t magnitude = 0x7fff;
+  static constexpr int16_t moved = magnitude - infinity;
+  static constexpr int16_t infinity_key = infinity - moved;
+  static constexpr int16_t zero_key = -moved;
+  static constexpr int16_t minus_zero_key = zero_key - 1;
   template <class Lane>
   TP_HOST_DEVICE static constexpr Lane init() {
-    return std::numeric_limits<Lane>::lowest();
+    return std::numeric_limits<Lane>::lowest();  // -inf
+  }
+  template <class V>
+  TP_HOST_DEVICE static V key(V bits) {
+    return wrapping_sum(V(bits ^ ((bits >> 15) & magnitude)), V(V{} - moved));
+  }
+  template <class V>
+  TP_HOST_DEVICE static V bits(V key) {  // all NaNs are one
+    const V ordered = wrapping_sum(key, V(V{} + moved));
+    return select(key > V(V{} + infinity_key), V(V{} + magnitude), V(ordered ^ ((ordered >> 15) & magnitude)));
+  }
+  template <class V>
+  TP_HOST_DEVICE static bool is_zero(V x) {
+    return x == zero_key || x == minus_zero_key;
   }
   template <class V>
   TP_HOST_DEVICE static auto beats(V x, V best) {  // -0 and +0 are equal, and the last NaN wins
-    const V zero = x - x;
-    const V level = select(best == zero + minus_zero_key, zero, best);
-    return (x > level) | (x == zero + nan_key);
+    const V least = select(x == V(V{} + zero_key), V(V{} + minus_zero_key), x);
+    return least > smaller(best, V(V{} + infinity_key));
   }
   template <class V, class C>
   TP_HOST_DEVICE static void take(V& best, C& code, V x, C c) {
-    const V zero = x - x;
-    const V level = select(best == zero + minus_zero_key, zero, best);
-    const V bar = select(x == zero + nan_key, V(zero + lowest_key), level);  // under which nothing is
-    const auto better = x > bar;
+    const auto better = beats(x, best);
     best = select(better, x, best);
     code = select(better, c, code);
   }
   template <class V>
   TP_HOST_DEVICE static V step(V best, V x) {
-    return select(best > x, best, x);
+    return Max::step(best, x);
   }
 };

@@ -14,8 +14,9 @@ namespace torch_pooling::cpu {
 
 constexpr int64_t slack_bytes = 512;
 constexpr int64_t widest_vector = 64;  // bytes
-// Whether the processor does not fetch rows of so many bytes ahead well by itself: measured from 80 to 900.
-constexpr bool is_long_row(int64_t bytes) { return bytes >= 256; }
+// Whether the processor does not fetch rows of so many bytes ahead well by itself: measured from 56 to 900. Near: each of three rows is
+// read once, one after the other.
+constexpr bool is_long_row(int64_t bytes, bool near = false) { return bytes >= (near ? 64 : 256); }
 
 // Longer windows are summed in 64-bit lanes, or in blocks of this length (the last up to twice that) whose sums add up there.
 // Those of windows that overlap, and whose taps along all axes are this few together, are not long: axis by axis, they have as few roundings.

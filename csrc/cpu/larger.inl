@@ -6,12 +6,23 @@
 
 typedef float Floats8 __attribute__((vector_size(32)));
 typedef double Doubles4 __attribute__((vector_size(32)));
+typedef int16_t Shorts8 __attribute__((vector_size(16)));
+typedef int16_t Shorts16 __attribute__((vector_size(32)));
+
+TP_INLINE Shorts8 larger_or_nan(Shorts8 best, Shorts8 x) { return (Shorts8)_mm_max_epi16((__m128i)best, (__m128i)x); }
+TP_INLINE Shorts8 smaller_of(Shorts8 a, Shorts8 b) { return (Shorts8)_mm_min_epi16((__m128i)a, (__m128i)b); }
+TP_INLINE Shorts16 larger_or_nan(Shorts16 best, Shorts16 x) { return (Shorts16)_mm256_max_epi16((__m256i)best, (__m256i)x); }
+TP_INLINE Shorts16 smaller_of(Shorts16 a, Shorts16 b) { return (Shorts16)_mm256_min_epi16((__m256i)a, (__m256i)b); }
 
 #if TP_VECTOR_BYTES == 64
 typedef float Floats16 __attribute__((vector_size(64)));
 typedef double Doubles8 __attribute__((vector_size(64)));
 typedef int32_t Codes16 __attribute__((vector_size(64)));
 typedef int64_t Codes8 __attribute__((vector_size(64)));
+typedef int16_t Shorts32 __attribute__((vector_size(64)));
+
+TP_INLINE Shorts32 larger_or_nan(Shorts32 best, Shorts32 x) { return (Shorts32)_mm512_max_epi16((__m512i)best, (__m512i)x); }
+TP_INLINE Shorts32 smaller_of(Shorts32 a, Shorts32 b) { return (Shorts32)_mm512_min_epi16((__m512i)a, (__m512i)b); }
 
 TP_INLINE Floats16 larger_or_nan(Floats16 best, Floats16 x) {
   const __m512 v = (__m512)x;

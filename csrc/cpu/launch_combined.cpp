@@ -210,7 +210,7 @@ void look_around_once(const Combined& combined, const void* input, void* output,
       args.source_plane = args.target_plane * (last ? combined.channels : 1);
       args.rows = rows, args.length = axes[2].input;
       args.begin = first_row, args.end = std::min(rows, first_row + block);
-      args.divisor = 9, args.stores = past_where(stores, lines), args.ahead = far && is_long_row(line_bytes);
+      args.divisor = 9, args.stores = past_where(stores, lines), args.ahead = far && is_long_row(line_bytes, true);
       (offsets != nullptr ? table.coded_near_both : table.near_both)[last][dtype](args);
     }
     finish_stores();

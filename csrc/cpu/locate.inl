@@ -15,20 +15,14 @@ struct AnyLane {
 
   template <class Mask>
   TP_INLINE void take(Mask mask) {
-    if constexpr (std::is_same_v<Mask, bool> || std::is_same_v<Mask, int32_t>) {
-      lone |= mask != 0;
-    } else if constexpr (sizeof(Mask) == sizeof(lanes)) {
+    if constexpr (std::is_same_v<Mask, Vec<int32_t, N>>) {
       lanes = lanes | mask;
     } else {
-      for (size_t k = 0; k < sizeof(Mask) / sizeof(int32_t); ++k) lone |= mask[k] != 0;
+      lone |= any_lane(mask);
     }
   }
   TP_INLINE bool any() const {
-    bool found = lone;
-    if constexpr (N > 1) {
-      for (int k = 0; k < N; ++k) found |= lanes[k] != 0;
-    }
-    return found;
+    return lone || any_lane(lanes);
   }
 };
 

@@ -5,7 +5,7 @@
 
 template <class T, class Lane, bool Keyed, bool Sums, bool Maxima, bool Coded>
 struct Near {
-  using R = std::conditional_t<Keyed, MaxKey, Max>;
+  using R = std::conditional_t<Keyed, MaxKeyOf<T>, Max>;
   using Kernel = Reduce<R, Keyed, Coded, T, Lane, true>;
   using Scale = typename Reduce<Sum, false, false, T, Lane, true>::Scale;
   using Code = CodeOf<Lane>;

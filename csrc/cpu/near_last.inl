@@ -22,17 +22,6 @@ struct NearLast {
   };
 
   template <int W>
-  TP_INLINE static void look(State<W>& s, const T* p, bool ahead) {
-    const Vec<Lane, W> x = Kernel::template load<W>(p, ahead);
-    if constexpr (Sums) s.sum = s.sum + x;
-    if constexpr (Maxima) s.max = Planes::R::step(s.max, x);
-  }
-  template <int W>
-  TP_INLINE static void join(State<W>& s, const State<W>& x) {
-    if constexpr (Sums) s.sum = s.sum + x.sum;
-    if constexpr (Maxima) s.max = Planes::R::step(s.max, x.max);
-  }
-  template <int W>
   TP_INLINE static void put(const NearArgs& a, int64_t pixel, int64_t c, const State<W>& s, const Scale& scale) {
     const int64_t target = pixel * a.target_pixel + c;
     if constexpr (Sums) store_lanes<false, T, Lane, W>(static_cast<T*>(a.sums) + target, scale(s.sum), a.stores);
@@ -48,17 +37,39 @@ struct NearLast {
     State<W> of[U];
   };
   template <int W, int U>
+  TP_INLINE static Column<W, U> loaded(const T* p, bool ahead) {
+    Vec<Lane, W> x[U];
+    load_block<Keyed, T, Lane, W, U>(p, x, ahead);
+    Column<W, U> v;
+    for (int u = 0; u < U; ++u) v.of[u].sum = v.of[u].max = x[u];
+    return v;
+  }
+  template <int W, int U>
+  TP_INLINE static void join(Column<W, U>& v, const Column<W, U>& x) {
+    for (int u = 0; u < U; ++u) {
+      if constexpr (Sums) v.of[u].sum = v.of[u].sum + x.of[u].sum;
+      if constexpr (Maxima) v.of[u].max = Planes::R::step(v.of[u].max, x.of[u].max);
+    }
+  }
+  template <int W, int U>
   TP_INLINE static Column<W, U> column(const T* p, const Row& row) {
     const int64_t up = row.up, down = row.down;
-    Column<W, U> v;
-    for (int u = 0; u < U; ++u) v.of[u].sum = v.of[u].max = load_lanes<Keyed, T, Lane, W>(p + u * W);
-    if (up != 0) {
-      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + up + u * W, false);
-    }
-    if (down != 0) {
-      for (int u = 0; u < U; ++u) look<W>(v.of[u], p + down + u * W, row.ahead);
-    }
+    auto v = loaded<W, U>(p, false);
+    if (up != 0) join<W, U>(v, loaded<W, U>(p + up, false));
+    if (down != 0) join<W, U>(v, loaded<W, U>(p + down, row.ahead));
     return v;
+  }
+  template <int W, int U>
+  TP_INLINE static void put_column(const NearArgs& a, int64_t target, const Column<W, U>& v, const Scale& scale) {
+    Vec<Lane, W> x[U];
+    if constexpr (Sums) {
+      for (int u = 0; u < U; ++u) x[u] = scale(v.of[u].sum);
+      store_block<false, T, Lane, W, U>(static_cast<T*>(a.sums) + target, x, a.stores);
+    }
+    if constexpr (Maxima) {
+      for (int u = 0; u < U; ++u) x[u] = v.of[u].max;
+      store_block<Keyed, T, Lane, W, U>(static_cast<T*>(a.maxima) + target, x, a.stores);
+    }
   }
   // Channels [c, c + W * U) of a row.
   template <int W, int U>
@@ -71,13 +82,9 @@ struct NearLast {
       if (x + 1 < a.length) right = column<W, U>(p + (x + 1) * step, row);
       if (x >= 0) {
         Column<W, U> out = here;
-        if (x > 0) {
-          for (int u = 0; u < U; ++u) join<W>(out.of[u], left.of[u]);
-        }
-        if (x + 1 < a.length) {
-          for (int u = 0; u < U; ++u) join<W>(out.of[u], right.of[u]);
-        }
-        for (int u = 0; u < U; ++u) put<W>(a, pixel + x, c + u * W, out.of[u], scale);
+        if (x > 0) join<W, U>(out, left);
+        if (x + 1 < a.length) join<W, U>(out, right);
+        put_column<W, U>(a, (pixel + x) * a.target_pixel + c, out, scale);
       }
       left = here, here = right;
     }

@@ -40,6 +40,7 @@ struct Pairs {
   using Code = CodeOf<Lane>;
   static constexpr int N = full_lanes<Lane>;
   static constexpr int least = 4;  // lanes
+  static constexpr bool words = !R::is_max && has_words<Keyed, T, Lane>;
 
   struct Rows {
     const T* of[most_pair_rows];
@@ -50,6 +51,12 @@ struct Pairs {
     template <int W>
     TP_INLINE Vec<Lane, W> load(int64_t row, int64_t at) const {  // the rows but the last two were read for the row of results before
       return Kernel::template load<W>(of[row] + at, ahead && row + 2 >= count);
+    }
+    // 2 W elements, for load_words.
+    template <int W>
+    TP_INLINE const T* words(int64_t row, int64_t at) const {
+      if (ahead && row + 2 >= count) prefetch_beyond(of[row] + at);
+      return of[row] + at;
     }
   };
   template <int W>
@@ -84,6 +91,15 @@ struct Pairs {
   // Elements [at, at + 2 W) of all rows. Begins: at is -1.
   template <int W, bool Begins>
   TP_INLINE static Pair<W> pair(const Rows& rows, int64_t at) {
+    if constexpr (words && !Begins) {
+      Pair<W> all, row;
+      load_words<W>(rows.template words<W>(0, at), all.even, all.odd);
+      for (int64_t r = 1; r < rows.count; ++r) {
+        load_words<W>(rows.template words<W>(r, at), row.even, row.odd);
+        all.even = R::step(all.even, row.even), all.odd = R::step(all.odd, row.odd);
+      }
+      return all;
+    }
     auto low_of = [&](int64_t r) __attribute__((always_inline)) {
       if constexpr (Begins) return behind<W>(identity<W>(), rows.template load<W>(r, at + 1));
       return rows.template load<W>(r, at);

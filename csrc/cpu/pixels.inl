@@ -51,9 +51,13 @@ struct Pixels {
   template <int W, int U>
   TP_INLINE static void put(const PixelsArgs& a, T* target, char* code, Stores stores, const Vec<Lane, W> (&value)[U],
                             const Vec<Code, W> (&number)[U]) {
-    for (int u = 0; u < U; ++u) {
-      store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], stores);
-      if constexpr (Coded) put_code<W>(a, code, u * W, number[u]);
+    if constexpr (std::is_same_v<S, T>) {
+      store_block<Keyed, T, Lane, W, U>(target, value, stores);
+    } else {
+      for (int u = 0; u < U; ++u) store_lanes<Keyed, T, Lane, W>(target + u * W, value[u], stores);
+    }
+    if constexpr (Coded) {
+      for (int u = 0; u < U; ++u) put_code<W>(a, code, u * W, number[u]);
     }
   }
   template <int W, int U>
@@ -78,15 +82,16 @@ struct Pixels {
     s += i;
     Vec<Lane, W> value[U];
     Vec<Code, W> number[U] = {};
-    for (int u = 0; u < U; ++u) {
-      value[u] = Kernel::template load<W>(s + taps.distance[0] + u * W, a.ahead);
-      if constexpr (Coded) number[u] = broadcast<Code, W>(taps.code[0]);
+    const bool ahead = Storage && a.ahead;
+    load_block<Keyed, S, Lane, W, U>(s + taps.distance[0], value, ahead);
+    if constexpr (Coded) {
+      for (int u = 0; u < U; ++u) number[u] = broadcast<Code, W>(taps.code[0]);
     }
     for (int64_t t = 1; t < count; ++t) {
-      const S* const p = s + taps.distance[t];
+      Vec<Lane, W> x[U];
+      load_block<Keyed, S, Lane, W, U>(s + taps.distance[t], x, ahead);
       for (int u = 0; u < U; ++u) {
-        Kernel::template take<W>(value[u], number[u], Kernel::template load<W>(p + u * W, a.ahead),
-                                 Coded ? broadcast<Code, W>(taps.code[t]) : Vec<Code, W>{});
+        Kernel::template take<W>(value[u], number[u], x[u], Coded ? broadcast<Code, W>(taps.code[t]) : Vec<Code, W>{});
       }
     }
     if constexpr (!R::is_max) {

@@ -80,8 +80,9 @@ Reduction::Reduction(const Problem& problem, const ReduceKernels& kernels, const
   beyond_ = stores_past_caches(work_ * element_bytes);
   far_ = outgrows_caches(call_bytes);
   const bool tall = source_size_[4] == 1 && modes_[1] == Mode::Windows && views_[1].axis.max_taps() >= 8;  // strips down many rows
-  ahead_ = call_bytes > (first ? far_bytes_first : far_bytes) && (tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes));
   near_ = takes_near();
+  const bool long_rows = tall || is_long_row(source_size_[3] * source_size_[4] * element_bytes, near_);
+  ahead_ = call_bytes > (first ? far_bytes_first : far_bytes) && long_rows;
   if (!takes_ribbon() && !near_ && !takes_pairs() && takes_short()) modes_[1] = modes_[2] = Mode::Windows;
   choose_tiles();
   const bool keep = tiles() > 1;  // what only one tile asks for need not be kept

@@ -52,12 +52,22 @@ struct Ribbon {
     pass<2, false>(lines, count, other * distance, other * scale);
   }
 
-  // Where all of a window is as low as padding is, its first tap inside is the maximum's.
-  [[maybe_unused]] static void repair(const RibbonArgs& a, const Lines& line, uint8_t* codes, int64_t row) {
-    const int64_t above = std::max<int64_t>(0, (a.skip_h - row + a.step_h - 1) / a.step_h);
-    for (int64_t c = 0; c < a.width; ++c) {
-      const int64_t before = std::max<int64_t>(0, (a.skip_w - c + a.step_w - 1) / a.step_w);
-      if (line.values[c] == R::template init<Lane>()) codes[c] = static_cast<uint8_t>(above * a.taps_w + before);
+  static constexpr bool as_low = Keyed || std::is_same_v<T, Lane>;  // elements may be what padding is
+  TP_INLINE static bool any_lowest(const Lane* values, int64_t count) {
+    Vec<Lane, N> least{};
+    int64_t i = 0;
+    for (; count >= N && i < count; i += N) least = smaller(load_as<Vec<Lane, N>>(values + std::min(i, count - N)), least);
+    bool found = any_lane(least == broadcast<Lane, N>(R::template init<Lane>()));
+    for (; i < count; ++i) found |= values[i] == R::template init<Lane>();
+    return found;
+  }
+  // Where all of a window is as low as padding is, its first tap inside is the maximum's; no code of a tap inside is less.
+  static void raise(const RibbonArgs& a, uint8_t* codes, int64_t row) {
+    const int64_t above = std::max<int64_t>(0, (a.skip_h - row + a.step_h - 1) / a.step_h) * a.taps_w;
+    for (int64_t c = 0; above > 0 && c < a.width; ++c) codes[c] = std::max(codes[c], static_cast<uint8_t>(above));
+    for (int64_t c = 0; c < std::min(a.skip_w, a.width); ++c) {
+      const int64_t before = a.step_w == 1 ? a.skip_w - c : (a.skip_w - c + a.step_w - 1) / a.step_w;
+      codes[c] = std::max(codes[c], static_cast<uint8_t>(above + before));
     }
   }
   // Rows [from, from + count) of a plane as lanes, each after skip_w elements of padding, `pitch` apart.
@@ -77,26 +87,12 @@ struct Ribbon {
       for (Lane* const end = to + pitch + a.skip_w; gap < end; gap += N) store_as(gap, broadcast<Lane, N>(identity));
     }
   }
-  // Answers whether one of the results may be as low as padding, where that matters.
-  static bool store(const RibbonArgs& a, const Lines& line, T* to, uint8_t* codes) {
-    constexpr bool ties = Coded && std::is_same_v<T, Lane>;
-    Vec<Code, N> lows{};
-    bool low = false;
+  TP_INLINE static void store(const RibbonArgs& a, const Lines& line, T* to, uint8_t* codes) {
     for_lanes<Lane>(a.width, [&](auto width, int64_t i) {
       constexpr int W = decltype(width)::value;
-      const auto v = load_as<Vec<Lane, W>>(line.values + i);
-      store_lanes<Keyed, T, Lane, W>(to + i, v, a.stores);
+      store_lanes<Keyed, T, Lane, W>(to + i, load_as<Vec<Lane, W>>(line.values + i), a.stores);
       if constexpr (Coded) store_narrowed<Code, uint8_t, W>(codes + i, load_as<Vec<Code, W>>(line.codes + i));
-      if constexpr (ties && W == N && N > 1) {
-        lows |= v == broadcast<Lane, W>(R::template init<Lane>());
-      } else if constexpr (ties) {
-        low = true;
-      }
     });
-    if constexpr (N > 1) {
-      for (int i = 0; i < N; ++i) low |= lows[i] != 0;
-    }
-    return ties && low;
   }
   static void planes(const RibbonArgs& a) {
     const int64_t reach_h = (a.taps_h - 1) * a.step_h, pitch = ribbon_pitch(a);
@@ -114,11 +110,13 @@ struct Ribbon {
           reduce<true>(lines, rows * pitch + a.skip_w, a.step_h * pitch, 0, a.taps_h);
           reduce<true>(lines, results, a.step_w, 0, a.taps_w);
         }
+        const bool low = Coded && as_low && any_lowest(lines.values, results);
         for (int64_t r = row; r < row + rows; ++r) {
           const int64_t at = p * a.target_plane + r * a.width, offset = (r - row) * pitch;
           const Lines line{lines.values + offset, Coded ? lines.codes + offset : nullptr};
           uint8_t* const codes = Coded ? static_cast<uint8_t*>(a.codes) + at : nullptr;
-          if (store(a, line, static_cast<T*>(a.target) + at, codes)) repair(a, line, codes, r);
+          store(a, line, static_cast<T*>(a.target) + at, codes);
+          if (low) raise(a, codes, r);
         }
       }
     }

@@ -147,7 +147,7 @@ struct Run {
     for (int k = 0; k < K; ++k) {
       const S* const p = s + k * apart;
       const bool nan = R::beats(each[k], each[k]);
-      alike |= nan || each[k] == 0;
+      alike |= nan || R::is_zero(each[k]);
       if (nan) {
         int64_t last = taps - 1;
         while (!R::beats(load<1>(p + last), load<1>(p + last))) --last;
@@ -247,19 +247,28 @@ struct Run {
   template <int W, int U, bool Resume, class Scale>
   TP_INLINE static void columns(const S* s, int64_t taps, int64_t stride, Lane* target, const Scale& finish, bool ahead) {
     using Narrow = typename Kernel::template With<float>;
+    constexpr int M = W == full_lanes<Lane> && U % 2 == 0 ? 2 : 1, F = M * W;  // a vector of floats is two of lanes
     Vec<Lane, W> value[U] = {};
     if constexpr (Resume) {
       for (int u = 0; u < U; ++u) value[u] = load_as<Vec<Lane, W>>(target + u * W);
     }
     for (int64_t t = 0; t < taps; t += Kernel::few_taps) {
       const int64_t count = std::min(Kernel::few_taps, taps - t);
-      Vec<float, W> part[U];
-      for (int u = 0; u < U; ++u) part[u] = Narrow::template load<W>(s + u * W, ahead);
+      Vec<float, F> part[U / M];
+      for (int u = 0; u < U / M; ++u) part[u] = Narrow::template load<F>(s + u * F, ahead);
       s += stride;
       for (int64_t n = 1; n < count; ++n, s += stride) {
-        for (int u = 0; u < U; ++u) part[u] = part[u] + Narrow::template load<W>(s + u * W, ahead);
+        for (int u = 0; u < U / M; ++u) part[u] = part[u] + Narrow::template load<F>(s + u * F, ahead);
       }
-      for (int u = 0; u < U; ++u) value[u] = value[u] + convert<Lane, W>(part[u]);
+      for (int u = 0; u < U / M; ++u) {
+        if constexpr (M == 1) {
+          value[u] = value[u] + convert<Lane, W>(part[u]);
+        } else {
+          const auto [low, high] = halves<float, F>(part[u]);
+          value[2 * u] = value[2 * u] + convert<Lane, W>(low);
+          value[2 * u + 1] = value[2 * u + 1] + convert<Lane, W>(high);
+        }
+      }
     }
     for (int u = 0; u < U; ++u) finish.put(target + u * W, value[u]);
   }

@@ -15,6 +15,17 @@ struct SpreadPairs {
     for (int64_t r = 1; r < rows.count; ++r) total = total + rows.template load<W>(r, at);
     return total;
   }
+  template <int W>
+  TP_INLINE static void put(T* target, Vec<Lane, W> even, Vec<Lane, W> odd, Stores stores) {
+    if constexpr (Forward::words) {
+      store_words<W>(target, even, odd, stores);
+    } else {
+      Vec<Lane, W> low, high;
+      interleave<Lane, W>(even, odd, low, high);
+      store_lanes<false, T, Lane, W>(target, low, stores);
+      store_lanes<false, T, Lane, W>(target + W, high, stores);
+    }
+  }
   // Elements 2 * q and 2 * q + 1 of grad_input lie in window q, and (Taps == 3) one of them in its neighbour: without a skip the first
   // and window q - 1, with one the second and window q + 1, which (Taps == 2) is its only one.
   template <int W, int Taps, bool Skips>
@@ -29,15 +40,11 @@ struct SpreadPairs {
       } else if constexpr (Taps == 3) {
         even = own + (q > 0 ? sum<W>(rows, q - 1) : Forward::template behind<W>(Vec<Lane, W>{}, own));
       }
-      Vec<Lane, W> low, high;
-      interleave<Lane, W>(scale(even), scale(odd), low, high);
       if (2 * (q + W) <= a.width) {
-        store_lanes<false, T, Lane, W>(target + 2 * q, low, stores);
-        store_lanes<false, T, Lane, W>(target + 2 * q + W, high, stores);
+        put<W>(target + 2 * q, scale(even), scale(odd), stores);
       } else {
         T ending[2 * W];
-        store_lanes<false, T, Lane, W>(ending, low);
-        store_lanes<false, T, Lane, W>(ending + W, high);
+        put<W>(ending, scale(even), scale(odd), Stores::Usual);
         std::memcpy(target + 2 * q, ending, sizeof(T) * static_cast<size_t>(a.width - 2 * q));
       }
     }

@@ -76,7 +76,7 @@ CodeKernels code_kernels() {
 
 template <class T, class Lane, bool Keyed = false>
 void add_max(KernelTable& table, DType dtype) {
-  using R = std::conditional_t<Keyed, MaxKey, Max>;
+  using R = std::conditional_t<Keyed, MaxKeyOf<T>, Max>;
   using Wide = std::conditional_t<Keyed || std::is_floating_point_v<Lane>, double, int64_t>;
   table.max[static_cast<int>(dtype)] = reduce_kernels<R, Keyed, false, T, Lane>();
   table.coded_max[static_cast<int>(dtype)] = reduce_kernels<R, Keyed, true, T, Lane>();

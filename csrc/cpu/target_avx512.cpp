@@ -19,6 +19,7 @@ namespace torch_pooling::cpu::isa_avx512 {
 #include "core/reducer.inl"
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
+#include "cpu/words.inl"
 #include "cpu/turns.inl"
 #include "cpu/chain.inl"
 #include "cpu/run.inl"

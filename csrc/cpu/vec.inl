@@ -88,8 +88,27 @@ template <class To, int N, class From>
 TP_INLINE Vec<To, N> convert(From v) {
   if constexpr (N == 1) {
     return static_cast<To>(v);
+#if TP_VECTOR_BYTES == 64  // GCC 12 converts to and from double in halves
+  } else if constexpr (N == 8 && std::is_same_v<To, double> && std::is_same_v<From, Vec<float, N>>) {
+    return (Vec<To, N>)_mm512_maskz_cvtps_pd(0xff, (__m256)v);
+  } else if constexpr (N == 8 && std::is_same_v<To, float> && std::is_same_v<From, Vec<double, N>>) {
+    return (Vec<To, N>)_mm512_maskz_cvtpd_ps(0xff, (__m512d)v);
+#endif
   } else {
     return __builtin_convertvector(v, Vec<To, N>);
+  }
+}
+
+// Whether any lane of a mask is set.
+template <class Mask>
+TP_INLINE bool any_lane(Mask mask) {
+  if constexpr (sizeof(Mask) < sizeof(uint64_t)) {
+    return mask != Mask{};
+  } else {
+    uint64_t words[sizeof(Mask) / sizeof(uint64_t)], all = 0;
+    std::memcpy(words, &mask, sizeof(mask));
+    for (const uint64_t word : words) all |= word;
+    return all != 0;
   }
 }
 
@@ -279,49 +298,31 @@ TP_INLINE Vec<float, N> bfloat16_to_float(const BFloat16Bits* p) {
     return (Vec<float, N>)bits;
   }
 }
+// In the upper halves; the lower ones hold anything.
+template <int N>
+TP_INLINE Vec<uint32_t, N> bfloat16_bits(Vec<float, N> v) {
+  const auto bits = (Vec<uint32_t, N>)v;
+  const auto rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  const auto is_nan = (Vec<int32_t, N>)(bits & 0x7fffffffu) > broadcast<int32_t, N>(0x7f800000);
+  return select(is_nan, broadcast<uint32_t, N>(0x7fc00000u), rounded);
+}
 template <int N>
 TP_INLINE void float_to_bfloat16(BFloat16Bits* p, Vec<float, N> v) {
   if constexpr (N == 1) {
     *p = to_bfloat16(v);
   } else {
-    const auto bits = (Vec<uint32_t, N>)v;
-    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const auto quiet = broadcast<uint32_t, N>(0x7fc0u);
-    const auto is_nan = (Vec<int32_t, N>)(bits & 0x7fffffffu) > broadcast<int32_t, N>(0x7f800000);
-    store_narrowed<uint32_t, uint16_t, N>(reinterpret_cast<uint16_t*>(p), select(is_nan, quiet, rounded));
+    store_narrowed<uint32_t, uint16_t, N>(reinterpret_cast<uint16_t*>(p), bfloat16_bits<N>(v) >> 16);
   }
 }
 
-// Keys of 16-bit floats: see MaxKey in core/reducer.h.
 template <class T>
-constexpr int16_t infinity_bits = std::is_same_v<T, HalfBits> ? 0x7c00 : 0x7f80;
-
-template <class T, class Lane, int N>
-TP_INLINE Vec<Lane, N> load_key(const T* p) {
-  using V = Vec<int16_t, N>;
-  const V bits = load_as<V>(p);
-  const V magnitude = bits & static_cast<int16_t>(0x7fff);
-  const V zero = bits - bits;
-  const V key = bits ^ ((bits >> 15) & static_cast<int16_t>(0x7fff));
-  const V ordered = select(magnitude > zero + infinity_bits<T>, V(zero + MaxKey::nan_key), key);
-  return convert<Lane, N>(ordered);
-}
-template <class T, int N, class Lane>
-TP_INLINE void store_key(T* p, Vec<Lane, N> lanes) {
-  using V = Vec<int16_t, N>;
-  V key = convert<int16_t, N>(lanes);
-  const V zero = key - key;
-  const V lowest = zero + static_cast<int16_t>(~infinity_bits<T>);  // the key of -inf: what an empty window gives
-  // -inf is 0x8000 | inf, its key (0x8000 | inf) ^ 0x7fff = ~inf
-  key = select(key < lowest, lowest, key);
-  store_as(p, V(key ^ ((key >> 15) & static_cast<int16_t>(0x7fff))));
-}
+using MaxKeyOf = MaxKey<std::is_same_v<T, HalfBits> ? 0x7c00 : 0x7f80>;
 
 // Storage T as lanes. Keyed: 16-bit floats become integer keys.
 template <bool Keyed, class T, class Lane, int N>
 TP_INLINE Vec<Lane, N> load_lanes(const T* p) {
   if constexpr (Keyed && !std::is_same_v<T, Lane>) {
-    return load_key<T, Lane, N>(p);
+    return convert<Lane, N>(MaxKeyOf<T>::key(load_as<Vec<int16_t, N>>(p)));
   } else if constexpr (std::is_same_v<T, Lane>) {
     return load_as<Vec<Lane, N>>(p);
   } else if constexpr (std::is_same_v<T, BFloat16Bits>) {
@@ -335,7 +336,7 @@ TP_INLINE Vec<Lane, N> load_lanes(const T* p) {
 template <bool Keyed, class T, class Lane, int N>
 TP_INLINE void store_lanes(T* p, Vec<Lane, N> v) {
   if constexpr (Keyed) {
-    store_key<T, N, Lane>(p, v);
+    store_as(p, MaxKeyOf<T>::bits(convert<int16_t, N>(v)));
   } else if constexpr (std::is_same_v<T, Lane>) {
     store_as(p, v);
   } else if constexpr (std::is_same_v<T, BFloat16Bits>) {
