@@ -14,7 +14,7 @@ namespace torch_pooling::cpu {
 
 constexpr int64_t slack_bytes = 512;
 constexpr int64_t widest_vector = 64;  // bytes
-// Whether the processor does not fetch rows of so many bytes ahead well by itself: measured from 56 to 900. Near: each of three rows is
+// Whether the processor does not fetch rows of so many bytes ahead well by itself: measured from 70 to 900. Near: each of three rows is
 // read once, one after the other.
 constexpr bool is_long_row(int64_t bytes, bool near = false) { return bytes >= (near ? 64 : 256); }
 

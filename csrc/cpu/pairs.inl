@@ -52,8 +52,7 @@ struct Pairs {
     TP_INLINE Vec<Lane, W> load(int64_t row, int64_t at) const {  // the rows but the last two were read for the row of results before
       return Kernel::template load<W>(of[row] + at, ahead && row + 2 >= count);
     }
-    // 2 W elements, for load_words.
-    template <int W>
+    // Elements for load_words.
     TP_INLINE const T* words(int64_t row, int64_t at) const {
       if (ahead && row + 2 >= count) prefetch_beyond(of[row] + at);
       return of[row] + at;
@@ -93,9 +92,9 @@ struct Pairs {
   TP_INLINE static Pair<W> pair(const Rows& rows, int64_t at) {
     if constexpr (words && !Begins) {
       Pair<W> all, row;
-      load_words<W>(rows.template words<W>(0, at), all.even, all.odd);
+      load_words<W>(rows.words(0, at), all.even, all.odd);
       for (int64_t r = 1; r < rows.count; ++r) {
-        load_words<W>(rows.template words<W>(r, at), row.even, row.odd);
+        load_words<W>(rows.words(r, at), row.even, row.odd);
         all.even = R::step(all.even, row.even), all.odd = R::step(all.odd, row.odd);
       }
       return all;
