@@ -137,3 +137,43 @@ def test_far_apart_taps(length: int, kernel: int, stride: int, padding: int, dil
     (found,) = torch.autograd.grad(output, x, grad)
     peer = torch.nn.functional.conv1d(x, weights, stride=stride, padding=padding, dilation=dilation)
     torch.testing.assert_close(found, torch.autograd.grad(peer, x, grad)[0])
+
+
+# Rank, sizes along the width, kernel, stride, padding, of all axes alike; channels.
+FEW_READ: list[tuple[int, tuple[int, ...], int, int, int, tuple[int, ...]]] = [
+    (1, (1, 2, 3, 5, 8, 33, 130), 3, 2, 1, (3, 64)),  # four positions side by side, read by one window, two, one and two
+    (2, (3, 4, 5, 7, 9, 12, 17, 35), 3, 2, 1, (32, 48, 64, 65, 97)),
+    (2, (3, 6, 11, 20), 3, 2, 0, (40, 96)),
+    (3, (3, 5, 8, 9), 3, 2, 1, (32, 144)),  # of the latter up to four rows are read
+    (2, (15, 16, 17, 28, 31, 32, 33, 47, 56, 65, 100, 129), 3, 2, 1, (2,)),  # rows that permutations fill, of 16 and of 32 lanes
+    (2, (14, 16, 17, 30, 33, 64, 65), 2, 2, 0, (5,)),
+    (2, (13, 20, 57), 4, 4, 1, (3,)),
+    (2, (7, 8, 16, 21, 64, 70), 3, 1, 1, (1, 33, 64)),  # windows that move by one
+    (2, (9, 18, 66), 2, 1, 0, (3, 33)),
+    (2, (24, 25, 66), 5, 3, 2, (2, 32)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("case", FEW_READ, ids=str)
+def test_gradients_that_are_exact_in_every_type(case: Any, layout: str, dtype: torch.dtype, each_isa: Callable[[], Any]) -> None:
+    """Small whole numbers, whose sums no type rounds; the second call has a gradient of NaN and inf, which reach what they reach alone."""
+    rank, widths, kernel, stride, padding, channels = case
+    generator = torch.Generator().manual_seed(3)
+    pool, torchs = (getattr(library, f"max_pool{rank}d") for library in (functional, torch.nn.functional))
+    for width, channel_count in ((width, count) for width in widths for count in channels):
+        size = (*((7, 6)[: rank - 1]), width)
+        x = torch.randint(-60, 60, (2, channel_count, *size), generator=generator).double()
+        expected_output = torchs(x.requires_grad_(), kernel, stride, padding)
+        whole = torch.randint(-9, 10, expected_output.shape, generator=generator).double()
+        special = whole.clone().view(-1)
+        special[:: max(1, special.numel() // 7)] = torch.nan
+        special[1 :: max(1, special.numel() // 5)] = torch.inf
+        given = x.detach().movedim(1, -1).contiguous().movedim(-1, 1) if layout == "channels_last" else x.detach()
+        for grad in (whole, special.view(whole.shape)):
+            expected = torch.autograd.grad(expected_output, x, grad, retain_graph=True)[0]
+            for isa in each_isa():
+                ours = given.to(dtype).requires_grad_()
+                found = torch.autograd.grad(pool(ours, kernel, stride, padding), ours, grad.to(dtype))[0]
+                assert torch.equal(found.double().nan_to_num(99), expected.nan_to_num(99)), (width, channel_count, isa)

@@ -192,6 +192,7 @@ struct PullLanesArgs {  // lanes along the row: element q * stride + r - skip, f
   int64_t skip, length;  // elements to write
   void* scratch;         // lanes, for strides above 1
   Stores stores;
+  Staging together;
 };
 struct PullEntry {
   int64_t output;  // position along the row of grad_output

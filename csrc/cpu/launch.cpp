@@ -133,19 +133,21 @@ void max_pool_backward(Problem problem, const void* grad_output, const void* off
   const MaxGradients gradients{grad_output, offsets, type, grad_input};
   const MaxWay way = choose_max_way(problem, type);
   if (name != OffsetsName::Inputs) return run(MaxScatter(problem, table.sum[dtype], nullptr, gradients, false));
-  const auto permuted = [&](bool deep) { return MaxPermuted::serves(problem, table.pull[dtype], table.vector_bytes, type, deep); };
+  const auto permuting = [&](const PullKernels& kernels, bool deep) { return MaxPermuted::serves(problem, kernels, table.vector_bytes, type, deep); };
+  const auto permute = [&](const PullKernels& kernels) {
+    run(MaxPermuted(problem, kernels, table.vector_bytes, element_bytes(problem.dtype), gradients));
+  };
   // Where other instruction sets permute, their order of additions is kept.
   const bool in_order = way == MaxWay::Scatter && overlaps && MaxPermuted::serves_somewhere(problem, table.pull[dtype], false);
   const auto scatter = [&] { return MaxScatter(problem, table.sum[dtype], table.locate[static_cast<int>(type)], gradients, in_order); };
   switch (way) {
     case MaxWay::Flat: return run(MaxFlat(problem, table.pull[dtype], element_bytes(problem.dtype), gradients));
     case MaxWay::Scatter:
-      if (permuted(false)) return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
+      if (permuting(pull, false)) return permute(pull);
+      if (!wide && permuting(table.pull[dtype], false)) return permute(table.pull[dtype]);
       return run(scatter());
     case MaxWay::PullLanes:
-      if (problem.axes[2].overlaps() && permuted(true)) {
-        return run(MaxPermuted(problem, table.pull[dtype], table.vector_bytes, element_bytes(problem.dtype), gradients));
-      }
+      if (problem.axes[2].overlaps() && permuting(table.pull[dtype], true)) return permute(table.pull[dtype]);
       if (overlaps && !lanes_pay(problem)
           && !(problem.axes[2].overlaps() && MaxPermuted::serves_somewhere(problem, table.pull[dtype], true))) {
         return run(scatter());

@@ -87,6 +87,7 @@ class MaxPull {
   MaxGradients gradients_;
   bool byte_codes_ = false;   // compares bytes as they were saved
   Stores stores_ = Stores::Usual;  // of grad_input
+  bool together_ = false;  // rows that are no whole lines are put together: of a result that no cache holds, as measured
   bool open_rows_ = false;    // a row's neighbours cannot be mistaken for its margins: see Flat above
   AxisReads reads_[3];        // of axes short enough to list them once
   int64_t input_size_[dimensions], output_size_[dimensions];

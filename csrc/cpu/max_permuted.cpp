@@ -75,7 +75,7 @@ MaxPermuted::MaxPermuted(const Problem& problem, const PullKernels& pull, int ve
   input_plane_ = input_depth * (flat ? 1 : depth.input);
   output_plane_ = output_depth * (flat ? 1 : depth.output);
   tile_planes_ = std::max<int64_t>(1, std::min(tile_elements, work() / 16) / std::max<int64_t>(1, input_plane_));
-  spills_ = width.input * pull.lane_bytes < vector_bytes;
+  spills_ = width.input * element_bytes < vector_bytes;  // elements, which words take two at a time
   stores_ = stores_for(work() * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes);
   width_.list(width, {0, width.input});
   for (int64_t i = 0; i < (flat ? 1 : depth.input); ++i) {

@@ -38,6 +38,7 @@ MaxPull::MaxPull(const Problem& problem, MaxWay way, const PullKernels& pull, co
   byte_codes_ = gradients.offset_type == OffsetType::UInt8 && problem.window_elements() < 256;  // 255 marks margins
   stores_ = past_where(stores_for(work_ * element_bytes, gradients.grad_input, problem.input_elements() * element_bytes),
                        first || input_size_[4] * element_bytes % widest_vector == 0);
+  together_ = stores_past_caches(problem.input_elements() * element_bytes * 5 / 4);
   choose_tiles();
 }
 
@@ -255,7 +256,8 @@ void MaxPull::pull_tile(const Tile& tile, Scratch& scratch, bool moved) const {
   }
   const Comb comb = problem_.axes[2].comb();
   char* const spare = comb.advance > 1 ? scratch.row.reserve(tile.count_q * comb.advance * pull_.lane_bytes) : nullptr;
-  pull_.lanes[kind]({rows, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), spare, stores_});
+  pull_.lanes[kind]({rows, tile.count_q, comb.taps, comb.advance, tile.skip, tile.input[3].size(), spare, stores_,
+                     together_ ? staging(scratch.values[1], tile.input[3].size() * element_bytes_) : Staging{nullptr, 0}});
 }
 
 }  // namespace torch_pooling::cpu

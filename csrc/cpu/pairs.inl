@@ -2,35 +2,19 @@
 // at a time, whose even and odd elements are then the taps. One pass, in registers. Included inside a target region, after reduce.inl.
 // SPDX-License-Identifier: BSD-3-Clause
 
-// Results that lie together go past the caches, line by line.
-template <class T>
-TP_INLINE void copy_past(const T* from, T* to, int64_t count) {
-  constexpr int lanes = full_lanes<T>, bytes = lanes * static_cast<int>(sizeof(T));
-  int64_t i = 0;
-  for (; i < count && reinterpret_cast<uintptr_t>(to + i) % bytes != 0; ++i) to[i] = from[i];
-  for (; i + lanes <= count; i += lanes) {
-    store_result(to + i, load_as<Vec<uint8_t, bytes>>(reinterpret_cast<const uint8_t*>(from + i)), Stores::Past);
-  }
-  for (; i < count; ++i) to[i] = from[i];
-}
-// row(plane of the source, number of the row's first result, row, where its results go, whether past the caches) for rows [begin, end) of
-// all planes. Rows that go past the caches and are no whole lines are put together first.
+// row(plane of the source, number of the row's first result, row, where its results go, how they are stored) for rows [begin, end) of all
+// planes.
 template <class T, class Row>
 TP_INLINE void for_staged_rows(const PairsArgs& a, Row row) {
-  T* const staged = a.stores == Stores::Past && !whole_lines<T>(a.width) ? static_cast<T*>(a.scratch) : nullptr;
+  Together<T> together(a.together, a.stores, whole_lines<T>(a.width));
   for (int64_t p = 0; p < a.planes; ++p) {
     const T* const source = static_cast<const T*>(a.source) + p * a.source_plane;
-    T* const target = static_cast<T*>(a.target);
-    int64_t waiting = a.begin;  // the first row that is staged
     for (int64_t r = a.begin; r < a.end; ++r) {
       const int64_t first = p * a.target_plane + r * a.width;
-      row(source, first, r, staged == nullptr ? target + first : staged + (r - waiting) * a.width, staged == nullptr ? a.stores : Stores::Usual);
-      if (staged != nullptr && (r + 1 == a.end || r + 1 - waiting == a.staged_rows)) {
-        copy_past(staged, target + p * a.target_plane + waiting * a.width, (r + 1 - waiting) * a.width);
-        waiting = r + 1;
-      }
+      row(source, first, r, together.place(static_cast<T*>(a.target) + first, a.width), together.stores);
     }
   }
+  together.leave();
 }
 
 template <class R, bool Keyed, bool Coded, class T, class Lane>

@@ -124,7 +124,6 @@ bool Reduction::takes_pairs() {
 }
 
 void Reduction::run_pairs(const Tile& tile, Scratch& scratch) const {
-  constexpr int64_t staged_bytes = 8192;
   PairsArgs args{};
   args.source = static_cast<const char*>(operands_.input) + tile.result[0].begin * source_strides_.of[0] * element_bytes_;
   args.target = static_cast<char*>(operands_.output) + tile.result[0].begin * result_strides_.of[0] * element_bytes_;
@@ -139,8 +138,7 @@ void Reduction::run_pairs(const Tile& tile, Scratch& scratch) const {
   args.taps = comb.taps, args.skip = -comb.first;
   args.divisor = problem_.one_divisor();
   args.stores = stores_, args.ahead = ahead_;
-  args.staged_rows = std::max<int64_t>(1, staged_bytes / (args.width * element_bytes_));
-  args.scratch = scratch.values[0].reserve(args.staged_rows * args.width * element_bytes_);
+  args.together = staging(scratch.values[0], args.width * element_bytes_);
   (inverse_ ? kernels_.spread_pairs : kernels_.pairs)(args);
 }
 

@@ -71,6 +71,13 @@ struct Segment {
   int64_t first, origin, base;
 };
 
+// Of rows, or planes, of so many bytes.
+inline Staging staging(Buffer& buffer, int64_t longest) {
+  constexpr int64_t usual = 8192;
+  const int64_t bytes = std::max(longest, usual);
+  return {buffer.reserve(bytes), bytes};
+}
+
 struct Scratch {
   Buffer values[2], codes[2], divisors, row;
   Buffer turned[3];  // of Turned, whose reductions use the others

@@ -44,7 +44,7 @@ template <class T, class Lane>
 PullKernels pull_kernels() {
   using Bytes = Pull<T, Lane, uint8_t>;
   using Codes = Pull<T, Lane, CodeOf<Lane>>;
-  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&Bytes::pixels, &Codes::pixels}, {}, {}};
+  return {sizeof(Lane), {&Bytes::lanes, &Codes::lanes}, {&PullPixels<T, Lane, uint8_t>::pixels, &PullPixels<T, Lane, CodeOf<Lane>>::pixels}, {}, {}};
 }
 
 template <class T, class Lane>
@@ -121,8 +121,9 @@ inline KernelTable make_table(const char* name) {
   add_both<BFloat16Bits, float>(table, DType::BFloat16);
   add_both<HalfBits, float>(table, DType::Float16);
   std::copy(std::begin(table.pull), std::end(table.pull), std::begin(table.pull_apart));
-  table.pull_apart[static_cast<int>(DType::BFloat16)] = pull_kernels<int16_t, int16_t>();
-  table.pull_apart[static_cast<int>(DType::Float16)] = pull_kernels<int16_t, int16_t>();
+  PullKernels moves = pull_kernels<int16_t, int16_t>();
+  if constexpr (TP_VECTOR_BYTES == 64) moves.permuted[static_cast<int>(OffsetType::UInt8)] = &PermutedPull<int16_t, int16_t, uint8_t>::run;
+  table.pull_apart[static_cast<int>(DType::BFloat16)] = table.pull_apart[static_cast<int>(DType::Float16)] = moves;
   table.inside[static_cast<int>(OffsetType::UInt8)] = &Inside<uint8_t>::run;
   table.inside[static_cast<int>(OffsetType::UInt16)] = &Inside<uint16_t>::run;
   table.inside[static_cast<int>(OffsetType::Int32)] = &Inside<int32_t>::run;

@@ -20,6 +20,7 @@ namespace torch_pooling::cpu::isa_avx512 {
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
 #include "cpu/words.inl"
+#include "cpu/together.inl"
 #include "cpu/turns.inl"
 #include "cpu/chain.inl"
 #include "cpu/run.inl"
@@ -40,7 +41,10 @@ namespace torch_pooling::cpu::isa_avx512 {
 #include "cpu/transpose.inl"
 #include "cpu/masked.inl"
 #include "cpu/locate.inl"
+#include "cpu/taken.inl"
 #include "cpu/pull.inl"
+#include "cpu/pull_pixels.inl"
+#include "cpu/flat.inl"
 #include "cpu/permuted.inl"
 #include "cpu/table.inl"
 

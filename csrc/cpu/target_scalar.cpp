@@ -8,6 +8,7 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/loops.inl"
 #include "cpu/vec.inl"
 #include "cpu/words.inl"
+#include "cpu/together.inl"
 #include "cpu/turns.inl"
 #include "cpu/chain.inl"
 #include "cpu/run.inl"
@@ -28,7 +29,10 @@ namespace torch_pooling::cpu::isa_scalar {
 #include "cpu/transpose.inl"
 #include "cpu/masked.inl"
 #include "cpu/locate.inl"
+#include "cpu/taken.inl"
 #include "cpu/pull.inl"
+#include "cpu/pull_pixels.inl"
+#include "cpu/flat.inl"
 #include "cpu/permuted.inl"
 #include "cpu/table.inl"
 

@@ -10,6 +10,11 @@ namespace torch_pooling::cpu {
 // How results are stored. Early: their lines are fetched ahead of the stores, for memory that is in no cache makes each store wait.
 // Past: not into the caches, in which they would not stay; only whole lines are, what else there is goes early.
 enum class Stores : uint8_t { Usual, Early, Past };
+// Memory where rows that go past the caches and are no whole lines are put together: at least the longest of them. Null: they go early.
+struct Staging {
+  void* memory;
+  int64_t bytes;
+};
 constexpr Stores past_where(Stores stores, bool lines) { return stores == Stores::Past && !lines ? Stores::Early : stores; }
 
 // Windows of three by three that move by one, outputs in the places of inputs: rows [begin, end) of each plane. Any of the three results
@@ -69,8 +74,7 @@ struct PairsArgs {
   double divisor;        // of sums
   Stores stores;
   bool ahead;      // see WindowsArgs
-  void* scratch;         // where rows that go past the caches and are no whole lines are put together, staged_rows of them
-  int64_t staged_rows;
+  Staging together;
 };
 
 }  // namespace torch_pooling::cpu

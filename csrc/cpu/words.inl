@@ -15,9 +15,16 @@ TP_INLINE void load_words(const BFloat16Bits* p, Vec<float, N>& even, Vec<float,
   even = (Vec<float, N>)(words << 16);
   odd = (Vec<float, N>)(words & odd_half);
 }
+// Of sums of bfloat16: a NaN is one of theirs or the processor's own, whose lower halves are 0, so that rounding does not carry into a
+// sign. What is rounded is in the upper halves; the lower ones hold anything.
+template <int N>
+TP_INLINE Vec<uint32_t, N> rounded_sums(Vec<float, N> v) {
+  const auto bits = (Vec<uint32_t, N>)v;
+  return bits + 0x7fffu + ((bits >> 16) & 1u);
+}
 template <int N>
 TP_INLINE void store_words(BFloat16Bits* p, Vec<float, N> even, Vec<float, N> odd, Stores stores) {
-  store_result(p, Vec<uint32_t, N>((bfloat16_bits<N>(even) >> 16) | (bfloat16_bits<N>(odd) & odd_half)), stores);
+  store_result(p, Vec<uint32_t, N>((rounded_sums<N>(even) >> 16) | (rounded_sums<N>(odd) & odd_half)), stores);
 }
 
 // U vectors of elements that follow each other, lane by lane in an order that only store_block needs to know.
