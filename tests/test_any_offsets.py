@@ -6,7 +6,9 @@ the device: there it gathers 0, has index 0, and sends its gradient nowhere, and
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +92,31 @@ def test_any_offsets_send_each_gradient_to_the_element_they_name(
     planes.scatter_add_(2, indices.reshape(2, 3, -1), (grad * named).reshape(2, 3, -1))
     found = OPS.max_pool_backward(grad, layout(random, channels_last), size, *window, channels_last)
     assert torch.equal(found.reshape(2, 3, -1), planes)
+
+
+@pytest.mark.parametrize("code", [None, 16, 56])
+@pytest.mark.parametrize("kernel, stride, size", [
+    ([200, 100], [200, 28], [200, 128]),
+    ([150, 120], [150, 130], [150, 256]),  # apart, with a gap
+    ([700, 100], [700, 28], [700, 128]),
+    ([30, 20], [30, 2], [30, 40]),
+    ([20, 17], [20, 17], [20, 34]),
+])
+def test_offsets_of_a_byte_for_windows_of_more_elements(
+    kernel: list[int], stride: list[int], size: list[int], code: int | None, each_isa: Callable[[], Any]
+) -> None:
+    """No maximum gives them, but they are right: what compares 16 bits must not take the number of another tap for theirs."""
+    window = (2, kernel, stride, [0, 0], [1, 1], False)
+    shape = (1, 5, *((n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True)))
+    offsets = torch.randint(0, 256, shape, device=DEVICE) if code is None else torch.full(shape, code, device=DEVICE)
+    grad = torch.randint(-8, 9, shape, device=DEVICE).float()
+    indices = OPS.max_pool_indices(offsets, size, *window)
+    planes = torch.zeros(1, 5, torch.Size(size).numel(), device=DEVICE)
+    planes.scatter_add_(2, indices.reshape(1, 5, -1), grad.reshape(1, 5, -1))
+    for isa in each_isa():
+        for dtype, offset_type in product((torch.float32, torch.bfloat16, torch.float16), (torch.uint8, torch.int32)):
+            found = OPS.max_pool_backward(grad.to(dtype), offsets.to(offset_type), size, *window, False)
+            assert torch.equal(found.float().reshape(1, 5, -1), planes), (isa, dtype, offset_type)
 
 
 @pytest.mark.skipif(not EMULATED and not ON_GPU, reason="the CPU's own operators refuse such offsets")

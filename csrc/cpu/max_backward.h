@@ -22,7 +22,7 @@ struct MaxGradients {
 enum class MaxWay { Flat, PullLanes, PullPixels, Scatter };
 MaxWay choose_max_way(const Problem& problem, OffsetType type);
 bool lanes_pay(const Problem& problem);  // of windows that overlap: else a scatter costs less than PullLanes
-constexpr int64_t largest_permuted = (1 << 30) - 1;  // taps of a window: as many codes lie above "nothing" in PermutedPull
+constexpr int64_t largest_permuted = (1 << 30) - 1;  // taps of a window: as many codes lie above "nothing" in PermutedVectors
 constexpr int64_t largest_located = 1 << 20;  // taps of a window: more do not divide exactly in float32
 
 // Where a box begins.

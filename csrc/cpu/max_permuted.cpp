@@ -17,6 +17,7 @@ constexpr int64_t few_planes = 32, large_plane = 1 << 18;  // which other ways s
 }  // namespace
 
 bool MaxPermuted::serves(const Problem& problem, const PullKernels& pull, int vector_bytes, OffsetType type, bool deep) {
+  if (type == OffsetType::UInt8 && problem.window_elements() > offset_limit(type)) return false;  // lanes of 16 bits number no more
   return pull.permuted[static_cast<int>(type)] != nullptr && fits(problem, vector_bytes / pull.lane_bytes, deep);
 }
 

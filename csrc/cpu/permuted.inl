@@ -19,7 +19,7 @@ struct PermutedVectors {
   };
   // Whether all that reads a chunk lies in one vector.
   static bool list(const PermutedArgs& a, int64_t begin, Chunk& chunk) {
-    constexpr Code nothing = std::numeric_limits<Code>::lowest() / 2;  // no code is a tap less this
+    constexpr Code nothing = std::numeric_limits<Code>::lowest() / 2;  // no code is a tap less this: see MaxPermuted::serves
     alignas(Codes) Code from[permuted_reads][E] = {}, tap[permuted_reads][E];
     const int64_t end = std::min(begin + E, a.length);
     chunk = {};

@@ -100,7 +100,7 @@ struct Pull {
   template <int Rows, int Taps>
   TP_INLINE static void stride_two(const PullLanesArgs& a, const Local<Rows, Taps>& local, T* target) {
     if constexpr (std::is_same_v<T, Lane>) {
-        auto pairs = [&](auto skipped) __attribute__((always_inline)) {
+      auto pairs = [&](auto skipped) __attribute__((always_inline)) {
         constexpr int skip = decltype(skipped)::value;
         for_lanes<Lane>(a.length / 2, [&](auto width, int64_t j) __attribute__((always_inline)) {
           constexpr int W = decltype(width)::value;
