@@ -13,8 +13,8 @@ TP_INLINE void for_staged_rows(const PairsArgs& a, Row row) {
       const int64_t first = p * a.target_plane + r * a.width;
       row(source, first, r, together.place(static_cast<T*>(a.target) + first, a.width), together.stores);
     }
+    together.leave();  // where planes end lines more often do than where the staging is full
   }
-  together.leave();
 }
 
 template <class R, bool Keyed, bool Coded, class T, class Lane>

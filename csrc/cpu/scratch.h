@@ -71,7 +71,7 @@ struct Segment {
   int64_t first, origin, base;
 };
 
-// Of rows, or planes, of so many bytes.
+// For rows of so many bytes.
 inline Staging staging(Buffer& buffer, int64_t longest) {
   constexpr int64_t usual = 8192;
   const int64_t bytes = std::max(longest, usual);
